@@ -1,0 +1,94 @@
+//! Single records, each acknowledged: for facts whose truth is a topic (subscriptions, tokens).
+//!
+//! Promise: Ok means that every in-sync replica has the record.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use ryggrad_schemas::EncodedRecord;
+use tokio::sync::oneshot;
+
+use crate::publisher::to_base_record;
+use crate::{Connection, Error, Remedy};
+
+/// Where a record came to stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+type Answer = oneshot::Sender<Result<Appended, KafkaError>>;
+
+struct Context;
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    // A mutex because the trait wants the opaque shared; it is taken once.
+    type DeliveryOpaque = Box<Mutex<Option<Answer>>>;
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
+        let Some(answer) = opaque.lock().ok().and_then(|mut answer| answer.take()) else { return };
+        let outcome = match delivery {
+            Ok(message) => Ok(Appended { partition: message.partition(), offset: message.offset() }),
+            Err((error, _)) => Err(error.clone()),
+        };
+        // Nobody waits any more: the caller gave up, the record stands all the same.
+        let _ = answer.send(outcome);
+    }
+}
+
+/// An idempotent producer of single records.
+pub struct Appender {
+    producer: ThreadedProducer<Context>,
+}
+
+impl Appender {
+    /// Creates the producer; does not wait for the broker.
+    pub fn new(connection: &Connection, append_timeout_ms: u32) -> Result<Self, Error> {
+        let mut config = connection.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", append_timeout_ms.to_string())
+            .set("partitioner", "murmur2_random");
+        let producer = config.create_with_context(Context).map_err(|error| Error::new("create a producer", error))?;
+        Ok(Self { producer })
+    }
+
+    /// Appends a record and waits for the acknowledgement.
+    pub async fn append(&self, record: &EncodedRecord) -> Result<Appended, Error> {
+        let doing = || format!("append to {}", record.topic);
+        let (answer, outcome) = oneshot::channel();
+        let plain = to_base_record(record);
+        let outgoing = BaseRecord::<str, [u8], _> {
+            topic: plain.topic,
+            partition: plain.partition,
+            payload: plain.payload,
+            key: plain.key,
+            timestamp: plain.timestamp,
+            headers: plain.headers,
+            delivery_opaque: Box::new(Mutex::new(Some(answer))),
+        };
+        self.producer.send(outgoing).map_err(|(error, _)| Error::new(doing(), error))?;
+        match outcome.await {
+            Ok(outcome) => outcome.map_err(|error| Error::new(doing(), error)),
+            Err(gone) => Err(Error::other(doing(), Remedy::Die, gone)),
+        }
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // What was accepted is sent if the broker answers; a bound so that shutdown ends.
+        let _ = self.producer.flush(Duration::from_secs(2));
+    }
+}

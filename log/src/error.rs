@@ -1,0 +1,65 @@
+//! Errors of the log, each with what the caller should do about it.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// What an error asks of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same call may succeed later: wait and repeat it.
+    Retry,
+    /// The transaction is void and has been aborted: read the position again and redo it.
+    Abort,
+    /// This client is of no use any more (fenced, fatal): build a new one, or stop.
+    Die,
+}
+
+/// Something that Kafka would not do.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing}")]
+pub struct Error {
+    /// What was tried, to follow "cannot".
+    pub doing: String,
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// What the client library says.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Error {
+    pub(crate) fn new(doing: impl Into<String>, source: KafkaError) -> Self {
+        Self { doing: doing.into(), remedy: remedy_of(&source), source: Box::new(source) }
+    }
+
+    pub(crate) fn other(doing: impl Into<String>, remedy: Remedy, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { doing: doing.into(), remedy, source: source.into() }
+    }
+
+    /// The whole chain in one line.
+    pub fn chain(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}
+
+fn remedy_of(error: &KafkaError) -> Remedy {
+    if let KafkaError::Transaction(error) = error {
+        return if error.is_fatal() {
+            Remedy::Die
+        } else if error.txn_requires_abort() {
+            Remedy::Abort
+        } else if error.is_retriable() {
+            Remedy::Retry
+        } else {
+            Remedy::Die
+        };
+    }
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::Fatal | Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced) => Remedy::Die,
+        Some(Code::PurgeQueue | Code::PurgeInflight) => Remedy::Abort,
+        _ => match error {
+            KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => Remedy::Die,
+            _ => Remedy::Retry,
+        },
+    }
+}

@@ -1,0 +1,28 @@
+//! The log: everything that Ryggrad does with Apache Kafka. The only crate that knows rdkafka.
+//!
+//! Cast: [`Publisher`] writes transactions, [`Appender`] single acknowledged records, [`follow`]
+//! and [`read_to_end`] read on threads of their own, [`topics`] creates and checks topics from
+//! the catalogue, [`LocalBroker`] runs a real broker for development, tests and benchmarks,
+//! [`Seal`] encrypts what must not lie open in a topic.
+//!
+//! Promises: only committed records are read; an offset outside the log is an error and never a
+//! silent reset; no librdkafka type or thread leaks out; every error says what to do about it.
+
+mod appender;
+mod connection;
+mod error;
+mod local_broker;
+mod offsets;
+mod publisher;
+mod reader;
+mod seal;
+pub mod topics;
+
+pub use appender::{Appended, Appender};
+pub use connection::Connection;
+pub use error::{Error, Remedy};
+pub use local_broker::{Durability, LocalBroker, LocalBrokerError, LocalBrokerOptions};
+pub use offsets::{Watermarks, cluster_id, offset_at_time, open_transaction, watermarks};
+pub use publisher::{Publisher, PublisherOptions};
+pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
+pub use seal::{Seal, SealError};

@@ -1,0 +1,271 @@
+//! A real one-node Apache Kafka (KRaft) on this machine, for development, tests and benchmarks.
+//!
+//! The jars are resolved beforehand (`./ryggrad` does it); this module formats the data folder,
+//! starts the broker and waits until it answers. The broker dies with its parent, however the
+//! parent ends: `setpriv` asks the kernel for it.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Connection, cluster_id};
+
+/// How hard the broker tries to keep data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// As production does: the operating system's page cache, which survives a killed broker.
+    PageCache,
+    /// Every append is forced to disk, which survives a power cut too; slow.
+    EveryAppend,
+}
+
+/// Where the broker lives.
+#[derive(Debug, Clone)]
+pub struct LocalBrokerOptions {
+    /// Folder with Kafka's jars.
+    pub jars: PathBuf,
+    /// Folder for its data, log and settings; kept between runs.
+    pub data: PathBuf,
+    /// Port for clients; 0 picks a free one.
+    pub port: u16,
+    /// Further broker settings, e.g. shortened lags in tests.
+    pub settings: Vec<(String, String)>,
+    /// How hard to keep data.
+    pub durability: Durability,
+    /// How long to wait for the broker to answer.
+    pub start_timeout_ms: u64,
+}
+
+impl LocalBrokerOptions {
+    /// Options with a free port.
+    pub fn new(jars: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Self {
+        Self {
+            jars: jars.into(),
+            data: data.into(),
+            port: 0,
+            settings: Vec::new(),
+            durability: Durability::PageCache,
+            start_timeout_ms: 60_000,
+        }
+    }
+}
+
+/// Why no broker runs.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalBrokerError {
+    /// The jars are not where they should be.
+    #[error("Kafka's jars are not in {}; run ./ryggrad once, which resolves them", .0.display())]
+    NoJars(PathBuf),
+    /// A file, a port or a process could not be had.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Kafka's storage tool refused.
+    #[error("Kafka's storage tool could not format {}: {}", .data.display(), .said)]
+    Format {
+        /// The folder.
+        data: PathBuf,
+        /// What the tool printed.
+        said: String,
+    },
+    /// The broker ended or did not answer.
+    #[error("the broker does not answer; its log is {}", .log.display())]
+    NoAnswer {
+        /// Where it writes its log.
+        log: PathBuf,
+    },
+}
+
+/// A running broker.
+pub struct LocalBroker {
+    child: Child,
+    port: u16,
+    controller_port: u16,
+    options: LocalBrokerOptions,
+}
+
+impl LocalBroker {
+    /// Formats the data folder if it is new, starts the broker and waits until it answers.
+    pub async fn start(options: LocalBrokerOptions) -> Result<Self, LocalBrokerError> {
+        if !options.jars.join(".complete").is_file() {
+            return Err(LocalBrokerError::NoJars(options.jars));
+        }
+        let port = if options.port == 0 { free_port()? } else { options.port };
+        let controller_port = free_port()?;
+        Self::launch(options, port, controller_port).await
+    }
+
+    /// Starts again on the same port and data, after `kill` or `stop`.
+    pub async fn restart(&mut self) -> Result<(), LocalBrokerError> {
+        self.kill();
+        *self = Self::launch(self.options.clone(), self.port, self.controller_port).await?;
+        Ok(())
+    }
+
+    async fn launch(options: LocalBrokerOptions, port: u16, controller_port: u16) -> Result<Self, LocalBrokerError> {
+        let data = &options.data;
+        fs::create_dir_all(data).map_err(|source| io_error(format!("create {}", data.display()), source))?;
+        let properties = data.join("server.properties");
+        write(&properties, &server_properties(&options, port, controller_port))?;
+        write(&data.join("log4j2.properties"), LOG4J)?;
+        if !data.join("log/meta.properties").is_file() {
+            format_storage(&options, &properties)?;
+        }
+        let log_path = data.join("broker.log");
+        let log = fs::File::create(&log_path).map_err(|source| io_error(format!("create {}", log_path.display()), source))?;
+        let errors = log.try_clone().map_err(|source| io_error("share the broker's log".to_owned(), source))?;
+        let child = java(&options, &["-Xms256m", "-Xmx1g"], "kafka.Kafka", &[&properties.display().to_string()])
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .map_err(|source| io_error("start java (is a JRE installed?)".to_owned(), source))?;
+        let mut broker = Self { child, port, controller_port, options };
+        broker.wait_until_it_answers(log_path).await?;
+        Ok(broker)
+    }
+
+    async fn wait_until_it_answers(&mut self, log: PathBuf) -> Result<(), LocalBrokerError> {
+        let deadline = Instant::now() + Duration::from_millis(self.options.start_timeout_ms);
+        loop {
+            if cluster_id(&self.connection(), 1_000).await.is_ok() {
+                return Ok(());
+            }
+            let ended = self.child.try_wait().map(|status| status.is_some()).unwrap_or(true);
+            if ended || Instant::now() > deadline {
+                return Err(LocalBrokerError::NoAnswer { log });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// How to reach it.
+    pub fn connection(&self) -> Connection {
+        Connection::new(self.address())
+    }
+
+    /// `host:port` for clients.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL: no chance to say goodbye.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and a while to close its logs cleanly.
+    pub async fn stop(&mut self, timeout_ms: u64) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        while Instant::now() < deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.kill();
+    }
+}
+
+impl Drop for LocalBroker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn server_properties(options: &LocalBrokerOptions, port: u16, controller_port: u16) -> String {
+    let flush = match options.durability {
+        Durability::PageCache => "",
+        Durability::EveryAppend => "log.flush.interval.messages=1\n",
+    };
+    let further: String = options.settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
+         listeners=PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         advertised.listeners=PLAIN://127.0.0.1:{port}\n\
+         controller.listener.names=CONTROLLER\n\
+         inter.broker.listener.name=PLAIN\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT\n\
+         log.dirs={log}\n\
+         auto.create.topics.enable=false\n\
+         offsets.topic.replication.factor=1\n\
+         offsets.topic.num.partitions=4\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         transaction.state.log.num.partitions=4\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\n\
+         num.network.threads=2\n\
+         num.io.threads=4\n\
+         log.cleaner.dedupe.buffer.size=16777216\n\
+         {flush}{further}",
+        log = options.data.join("log").display(),
+    )
+}
+
+const LOG4J: &str = "\
+rootLogger.level=WARN
+rootLogger.appenderRef.out.ref=out
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d %p %c{1}: %m%n
+";
+
+fn format_storage(options: &LocalBrokerOptions, properties: &Path) -> Result<(), LocalBrokerError> {
+    let storage = |arguments: &[&str]| {
+        java(options, &["-Xmx128m"], "kafka.tools.StorageTool", arguments)
+            .output()
+            .map_err(|source| io_error("run Kafka's storage tool (is a JRE installed?)".to_owned(), source))
+    };
+    let id = storage(&["random-uuid"])?;
+    let id = String::from_utf8_lossy(&id.stdout).trim().to_owned();
+    let formatted = storage(&["format", "-t", &id, "-c", &properties.display().to_string(), "--standalone"])?;
+    if formatted.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&formatted.stderr).trim().to_owned();
+    Err(LocalBrokerError::Format { data: options.data.clone(), said })
+}
+
+fn java(options: &LocalBrokerOptions, limits: &[&str], main: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", "java"])
+        .args(limits)
+        .args(["-XX:+UseSerialGC", "-XX:-UsePerfData"])
+        .arg(format!("-Dlog4j2.configurationFile={}", options.data.join("log4j2.properties").display()))
+        .arg("-cp")
+        .arg(options.jars.join("*"))
+        .arg(main)
+        .args(arguments);
+    command
+}
+
+fn free_port() -> Result<u16, LocalBrokerError> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|source| io_error("find a free port".to_owned(), source))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), LocalBrokerError> {
+    fs::write(path, text).map_err(|source| io_error(format!("write {}", path.display()), source))
+}
+
+fn io_error(doing: String, source: io::Error) -> LocalBrokerError {
+    LocalBrokerError::Io { doing, source }
+}

@@ -1,0 +1,128 @@
+//! Topics as the catalogue has them: created where missing, compared where they exist.
+//!
+//! Must never change or delete a topic that exists: a difference is shown, and people decide.
+
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use ryggrad_schemas::catalogue::Topic;
+
+use crate::{Connection, Error, Remedy};
+
+/// One setting in which a topic differs from the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Topic name.
+    pub topic: String,
+    /// Kafka's name of the setting, or `partitions`.
+    pub setting: String,
+    /// What the catalogue says.
+    pub expected: String,
+    /// What the broker says.
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} is {}, the catalogue says {}", self.topic, self.setting, self.found, self.expected)
+    }
+}
+
+/// How a topic of the catalogue stands at the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not there.
+    Missing,
+    /// There, as the catalogue says.
+    AsExpected,
+    /// There, but different.
+    Differs(Vec<Difference>),
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Compares the catalogue's topics with the broker's.
+pub async fn check(connection: &Connection, topics: &[Topic]) -> Result<Vec<(String, State)>, Error> {
+    let admin = admin(connection)?;
+    let mut states = Vec::with_capacity(topics.len());
+    for topic in topics {
+        states.push((topic.name.clone(), state_of(&admin, topic).await?));
+    }
+    Ok(states)
+}
+
+/// Creates the topics that are missing and returns their names. A topic that exists and differs
+/// is an error that shows every difference.
+pub async fn ensure(connection: &Connection, topics: &[Topic], replication: i32) -> Result<Vec<String>, Error> {
+    let states = check(connection, topics).await?;
+    let differences: Vec<String> = states
+        .iter()
+        .filter_map(|(_, state)| if let State::Differs(differences) = state { Some(differences) } else { None })
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
+    if !differences.is_empty() {
+        return Err(Error::other("use the topics as they are", Remedy::Die, differences.join("; ")));
+    }
+    let missing: Vec<&Topic> = topics.iter().zip(&states).filter(|(_, (_, state))| *state == State::Missing).map(|(topic, _)| topic).collect();
+    let admin = admin(connection)?;
+    for topic in &missing {
+        create(&admin, topic, replication).await?;
+    }
+    Ok(missing.into_iter().map(|topic| topic.name.clone()).collect())
+}
+
+async fn create(admin: &AdminClient<DefaultClientContext>, topic: &Topic, replication: i32) -> Result<(), Error> {
+    let doing = || format!("create the topic {}", topic.name);
+    let config = topic.kafka_config();
+    let mut new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(replication));
+    for (name, value) in &config {
+        new = new.set(name, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    let results = admin.create_topics([&new], &options).await.map_err(|error| Error::new(doing(), error))?;
+    match results.into_iter().next() {
+        // Someone else was quicker; what they made is compared at the next start.
+        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((_, code))) => Err(Error::new(doing(), KafkaError::AdminOp(code))),
+    }
+}
+
+async fn state_of(admin: &AdminClient<DefaultClientContext>, topic: &Topic) -> Result<State, Error> {
+    let doing = || format!("look at the topic {}", topic.name);
+    // All topics' metadata, since asking for one by name could create it at the broker.
+    let metadata = admin.inner().fetch_metadata(None, TIMEOUT).map_err(|error| Error::new(doing(), error))?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
+        return Ok(State::Missing);
+    };
+    let mut differences = Vec::new();
+    let mut compare = |setting: &str, expected: String, found: String| {
+        if expected != found {
+            differences.push(Difference { topic: topic.name.clone(), setting: setting.to_owned(), expected, found });
+        }
+    };
+    compare("partitions", topic.partitions.to_string(), found.partitions().len().to_string());
+    let described = admin
+        .describe_configs([&ResourceSpecifier::Topic(&topic.name)], &AdminOptions::new().request_timeout(Some(TIMEOUT)))
+        .await
+        .map_err(|error| Error::new(doing(), error))?;
+    match described.into_iter().next() {
+        Some(Ok(resource)) => {
+            for (name, expected) in topic.kafka_config() {
+                let found = resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_else(|| "unknown".to_owned());
+                compare(name, expected, found);
+            }
+        }
+        Some(Err(code)) => return Err(Error::new(doing(), KafkaError::AdminOp(code))),
+        None => return Err(Error::other(doing(), Remedy::Retry, "the broker describes nothing")),
+    }
+    Ok(if differences.is_empty() { State::AsExpected } else { State::Differs(differences) })
+}
+
+fn admin(connection: &Connection) -> Result<AdminClient<DefaultClientContext>, Error> {
+    connection.client().create().map_err(|error| Error::new("create an admin client", error))
+}

@@ -1,0 +1,167 @@
+//! CloudEvents 1.0 attributes, in Kafka headers (binary mode) and in structured JSON.
+//!
+//! Must never put anything about a person into an attribute: everyone on the path may log them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::record::LogRecord;
+
+/// Media type of structured JSON.
+pub const STRUCTURED_JSON: &str = "application/cloudevents+json";
+/// Media type of framed Avro in Kafka.
+pub const AVRO: &str = "application/avro";
+/// Header with the state's fingerprint; not an attribute, since no receiver needs it.
+pub const STATE_HASH_HEADER: &str = "ryggrad_statehash";
+
+const PREFIX: &str = "ce_";
+
+/// The attributes of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// Deterministic id.
+    pub id: String,
+    /// Where the change was read.
+    pub source: String,
+    /// Event type, as in the catalogue.
+    pub ce_type: String,
+    /// The key of what changed.
+    pub subject: Option<String>,
+    /// When the registry says that it happened, RFC 3339.
+    pub time: Option<String>,
+    /// Extension attributes.
+    pub extensions: BTreeMap<String, String>,
+}
+
+/// Why a record is no CloudEvent in binary mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotACloudEvent {
+    /// A required header is missing or empty.
+    #[error("the header {PREFIX}{0} is missing")]
+    Missing(&'static str),
+    /// Another version of CloudEvents.
+    #[error("the header ce_specversion is not 1.0")]
+    Version,
+}
+
+impl Attributes {
+    /// The attributes as Kafka headers in binary mode.
+    pub fn to_headers(&self, content_type: &str) -> Vec<(String, String)> {
+        let mut headers = vec![
+            ("ce_specversion".to_owned(), "1.0".to_owned()),
+            ("ce_id".to_owned(), self.id.clone()),
+            ("ce_source".to_owned(), self.source.clone()),
+            ("ce_type".to_owned(), self.ce_type.clone()),
+        ];
+        let optional = [("ce_subject", &self.subject), ("ce_time", &self.time)];
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
+        headers.extend(self.extensions.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value.clone())));
+        headers.push(("content-type".to_owned(), content_type.to_owned()));
+        headers
+    }
+
+    /// The attributes of a record.
+    pub fn from_record(record: &LogRecord) -> Result<Self, NotACloudEvent> {
+        let mut found: BTreeMap<&str, &str> = record
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value.as_str())))
+            .collect();
+        if found.remove("specversion").ok_or(NotACloudEvent::Missing("specversion"))? != "1.0" {
+            return Err(NotACloudEvent::Version);
+        }
+        let mut required = |name: &'static str| {
+            found.remove(name).filter(|value| !value.is_empty()).map(str::to_owned).ok_or(NotACloudEvent::Missing(name))
+        };
+        let (id, source, ce_type) = (required("id")?, required("source")?, required("type")?);
+        let mut optional = |name| found.remove(name).filter(|value| !value.is_empty()).map(str::to_owned);
+        let (subject, time) = (optional("subject"), optional("time"));
+        let extensions = found.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Self { id, source, ce_type, subject, time, extensions })
+    }
+
+    /// The whole event in the JSON event format. `data` absent means an event without payload.
+    pub fn to_structured(&self, data: Option<Value>) -> Value {
+        let mut event = Map::new();
+        let mut put = |name: &str, value: &str| event.insert(name.to_owned(), Value::from(value));
+        put("specversion", "1.0");
+        put("id", &self.id);
+        put("source", &self.source);
+        put("type", &self.ce_type);
+        if let Some(subject) = &self.subject {
+            put("subject", subject);
+        }
+        if let Some(time) = &self.time {
+            put("time", time);
+        }
+        for (name, value) in &self.extensions {
+            put(name, value);
+        }
+        if let Some(data) = data {
+            put("datacontenttype", "application/json");
+            event.insert("data".to_owned(), data);
+        }
+        Value::Object(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes() -> Attributes {
+        Attributes {
+            id: "5b0e".to_owned(),
+            source: "urn:ryggrad:test:feed".to_owned(),
+            ce_type: "no.ryggrad.test.v1".to_owned(),
+            subject: Some("312345676".to_owned()),
+            time: Some("2026-01-02T03:04:05Z".to_owned()),
+            extensions: BTreeMap::from([("endringstype".to_owned(), "NY".to_owned())]),
+        }
+    }
+
+    fn record(headers: Vec<(String, String)>) -> LogRecord {
+        LogRecord { topic: "t".to_owned(), partition: 0, offset: 0, timestamp_ms: 0, key: None, value: None, headers }
+    }
+
+    #[test]
+    fn headers_and_attributes_are_each_others_inverse() {
+        for attributes in [
+            attributes(),
+            Attributes { subject: None, time: None, extensions: BTreeMap::new(), ..attributes() },
+        ] {
+            let headers = attributes.to_headers(AVRO);
+            assert!(headers.contains(&("content-type".to_owned(), AVRO.to_owned())));
+            assert_eq!(Attributes::from_record(&record(headers)), Ok(attributes));
+        }
+    }
+
+    #[test]
+    fn a_record_without_a_required_attribute_is_no_event() {
+        let headers = attributes().to_headers(AVRO);
+        for (name, expected) in [
+            ("ce_specversion", NotACloudEvent::Missing("specversion")),
+            ("ce_id", NotACloudEvent::Missing("id")),
+            ("ce_source", NotACloudEvent::Missing("source")),
+            ("ce_type", NotACloudEvent::Missing("type")),
+        ] {
+            let without = headers.iter().filter(|(found, _)| found != name).cloned().collect();
+            assert_eq!(Attributes::from_record(&record(without)), Err(expected));
+        }
+    }
+
+    #[test]
+    fn structured_json_has_every_attribute_at_the_top() {
+        let event = attributes().to_structured(Some(serde_json::json!({"navn": "Å"})));
+        assert_eq!(
+            event,
+            serde_json::json!({
+                "specversion": "1.0", "id": "5b0e", "source": "urn:ryggrad:test:feed", "type": "no.ryggrad.test.v1",
+                "subject": "312345676", "time": "2026-01-02T03:04:05Z", "endringstype": "NY",
+                "datacontenttype": "application/json", "data": {"navn": "Å"}
+            })
+        );
+        assert!(attributes().to_structured(None).get("data").is_none());
+    }
+}

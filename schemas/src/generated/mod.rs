@@ -1,0 +1,3 @@
+//! Types made from the newest version of each schema by `tests/generated.rs`. Do not edit.
+
+pub mod virksomhet;

@@ -1,0 +1,20 @@
+//! What an event is: the Avro schemas (the truth), the catalogue, the Rust types made from
+//! them, the Confluent frame, CloudEvents attributes, identifiers and deterministic ids.
+//!
+//! Pure: no clock, randomness, files or network. Everything that ships in the binary (schemas,
+//! catalogue, manifest) is compiled in, so two parts of Ryggrad can never disagree about it.
+
+pub mod avro;
+pub mod catalogue;
+pub mod cloudevents;
+pub mod document;
+pub mod event_id;
+mod generated;
+pub mod identifiers;
+pub mod manifest;
+pub mod record;
+pub mod virksomhet;
+
+pub use catalogue::Catalogue;
+pub use identifiers::Organisasjonsnummer;
+pub use record::{EncodedRecord, LogRecord};
