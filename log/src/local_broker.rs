@@ -207,6 +207,8 @@ fn server_properties(options: &LocalBrokerOptions, port: u16, controller_port: u
          transaction.state.log.num.partitions=4\n\
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
+         broker.session.timeout.ms=2000\n\
+         broker.heartbeat.interval.ms=250\n\
          group.initial.rebalance.delay.ms=0\n\
          num.network.threads=2\n\
          num.io.threads=4\n\

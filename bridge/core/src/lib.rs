@@ -1,1 +1,15 @@
-//! Work in progress.
+//! The bridge's decisions: subscriptions, matching, cursors, lanes, retries, signatures, egress.
+//!
+//! Pure: no tokio, sockets, clock, randomness or files; time and entropy are arguments.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
+
+pub mod cursor;
+pub mod delivery;
+pub mod egress;
+pub mod machine;
+pub mod matching;
+pub mod outcome;
+pub mod retry;
+pub mod signature;
+pub mod subscription;

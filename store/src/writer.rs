@@ -1,0 +1,117 @@
+//! Group commit: one thread writes, and everyone who waits shares its flush and fsync.
+//!
+//! One writer, because sled's batches take a lock that all of a process shares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ryggrad_bridge_core::cursor::{Cursor, Place};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::open::{OpenError, Store, key, value};
+
+/// Commits that may wait for the writer.
+const QUEUE_MAX: usize = 1_024;
+/// Commits that share one flush.
+const GROUP_MAX: usize = 256;
+
+/// One change to the stored cursors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Store this cursor.
+    Put {
+        /// The subscription's id.
+        subscription: [u8; 16],
+        /// Topic and partition.
+        place: Place,
+        /// The cursor.
+        cursor: Cursor,
+    },
+    /// Forget this subscription altogether.
+    Forget {
+        /// The subscription's id.
+        subscription: [u8; 16],
+    },
+}
+
+/// Why a commit did not happen.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// The store refused.
+    #[error("cannot write the store")]
+    Store(#[source] Arc<OpenError>),
+    /// The writer has ended.
+    #[error("the store's writer has ended")]
+    Ended,
+}
+
+struct Job {
+    changes: Vec<Change>,
+    done: oneshot::Sender<Result<(), CommitError>>,
+}
+
+/// A handle to the writing thread. The thread ends with the last handle.
+#[derive(Clone)]
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub fn start(store: Store) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || run(&store, queue))?;
+        Ok(Self { jobs })
+    }
+
+    /// Applies changes, all or none, and answers when they are on disk.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), CommitError> {
+        let (done, outcome) = oneshot::channel();
+        self.jobs.send(Job { changes, done }).await.map_err(|_| CommitError::Ended)?;
+        outcome.await.map_err(|_| CommitError::Ended)?
+    }
+}
+
+fn run(store: &Store, mut queue: mpsc::Receiver<Job>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut group = vec![first];
+        // Whoever came while the last group was written goes with this one.
+        while group.len() < GROUP_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            group.push(next);
+        }
+        let outcome = write(store, &group).map_err(|error| CommitError::Store(Arc::new(error)));
+        for job in group {
+            // A caller that gave up has no interest in the outcome.
+            let _ = job.done.send(outcome.clone());
+        }
+    }
+}
+
+fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
+    // In order, so that what is forgotten after it was put is forgotten.
+    let mut writes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+    for change in group.iter().flat_map(|job| &job.changes) {
+        match change {
+            Change::Put { subscription, place, cursor } => {
+                writes.insert(key(*subscription, *place).to_vec(), Some(value(cursor)));
+            }
+            Change::Forget { subscription } => {
+                for entry in store.cursors.scan_prefix(subscription).keys() {
+                    writes.insert(entry?.to_vec(), None);
+                }
+                writes.iter_mut().filter(|(key, _)| key.starts_with(subscription)).for_each(|(_, value)| *value = None);
+            }
+        }
+    }
+    let mut batch = sled::Batch::default();
+    for (key, value) in writes {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    store.cursors.apply_batch(batch)?;
+    store.sync()
+}
