@@ -1,1 +1,25 @@
-//! Work in progress.
+//! The bridge: fans events out of Kafka to subscribed organisations.
+//!
+//! Cast: [`api`] answers HTTP, [`subscriptions`] and [`tokens`] hold facts whose truth is a
+//! topic, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
+//! [`schema_registry`] shows the committed schemas. Decisions are made in `ryggrad-bridge-core`.
+//!
+//! Promises: ports are bound before anything else; a change is answered after Kafka has it; a
+//! delivery is settled after the answer came and the cursor is on disk; no secret is logged.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
+
+mod api;
+mod channel;
+mod config;
+mod facts;
+mod lifecycle;
+mod problem;
+mod runtime;
+mod schema_registry;
+mod subscriptions;
+mod telemetry;
+mod tokens;
+
+pub use config::BridgeConfig;
+pub use lifecycle::{Bridge, BridgeError, Secrets};

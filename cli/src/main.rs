@@ -1,2 +1,129 @@
-//! The one binary.
-fn main() {}
+//! The one binary: every part of Ryggrad behind a command.
+//!
+//! Thin: parses, sets up logging and signals, runs one command, turns its outcome into an exit
+//! code and a sentence. Data goes to stdout, everything else to stderr.
+
+mod client;
+mod commands;
+mod exit;
+mod keys;
+mod output;
+mod settings;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use commands::{bridge, consume, listen, produce, subscriptions, tokens, topics, up};
+use tokio_util::sync::CancellationToken;
+use exit::Code;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// The event streaming backbone for Norwegian health
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = "\
+EXAMPLES
+  ryggrad up --demo              a broker, a simulated registry, the bridge and the producer
+  ryggrad listen                 receive signed events and see them verified
+  ryggrad consume --from 15m     read the topic itself
+  ryggrad subscriptions list     who gets what
+
+EXIT CODES
+  0 done   1 failed   2 wrong usage   3 not found or refused by the bridge
+  4 bridge or Kafka cannot be reached   5 a check found a difference")]
+struct Cli {
+    /// How logs on stderr look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "RYGGRAD_LOG")]
+    log: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Bridge(bridge::BridgeArgs),
+    Produce(produce::ProduceArgs),
+    Consume(consume::Args),
+    Listen(listen::Args),
+    Subscriptions(subscriptions::Args),
+    Tokens(tokens::Args),
+    Topics(topics::Args),
+    /// Plays a registry, for trials and tests
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum SimulateCommand {
+    Enhetsregisteret(simulate::EnhetsregisteretArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = start_logging(cli.log, &cli.command).and_then(|()| {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let outcome = runtime.block_on(run(cli.command));
+        // Threads that wait for Kafka must not hold up the end.
+        runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+        outcome
+    });
+    outcome.unwrap_or_else(|error| exit::report(&error, &mut std::io::stderr())).into()
+}
+
+async fn run(command: Command) -> anyhow::Result<Code> {
+    match command {
+        Command::Up(args) => up::run(args, stop_on_signal()?).await,
+        Command::Bridge(args) => bridge::run(args, stop_on_signal()?).await,
+        Command::Produce(args) => produce::run(args, stop_on_signal()?).await,
+        Command::Consume(args) => consume::run(args).await,
+        Command::Listen(args) => listen::run(args).await,
+        Command::Subscriptions(args) => subscriptions::run(args).await,
+        Command::Tokens(args) => tokens::run(args).await,
+        Command::Topics(args) => topics::run(args).await,
+        Command::Simulate(SimulateCommand::Enhetsregisteret(args)) => {
+            simulate::run(args, stop_on_signal()?).await?;
+            Ok(Code::Ok)
+        }
+    }
+}
+
+/// A token that SIGINT or SIGTERM cancels; a second signal ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut interrupts = client::Interrupts::take()?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        interrupts.next().await;
+        told.cancel();
+        interrupts.next().await;
+        #[expect(clippy::disallowed_methods, reason = "the user insists; everything durable is durable already")]
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
+
+/// Logs go to stderr; those of `up` to a file in its data folder, since its terminal shows progress.
+fn start_logging(format: LogFormat, command: &Command) -> anyhow::Result<()> {
+    let default = if matches!(command, Command::Bridge(_) | Command::Produce(_) | Command::Up(_)) { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let writer = match command {
+        Command::Up(args) => BoxMakeWriter::new(args.log_file()?),
+        _ => BoxMakeWriter::new(std::io::stderr),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match format {
+        LogFormat::Text => builder.with_target(false).with_ansi(!matches!(command, Command::Up(_))).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

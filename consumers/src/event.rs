@@ -223,7 +223,8 @@ pub(crate) mod tests {
     fn plain_json_is_shown_as_it_is() {
         let event = Event::decode(record(Vec::new(), Some(br#"{"position": 7}"#.to_vec()))).unwrap();
         assert_eq!(event.to_structured(), json!({"data": {"position": 7}}));
-        let json_event = Event::decode(record(attributes("NY").to_headers("application/json; charset=utf-8"), Some(b"[1]".to_vec()))).unwrap();
+        let json_event =
+            Event::decode(record(attributes("NY").to_headers("application/json; charset=utf-8"), Some(b"[1]".to_vec()))).unwrap();
         assert_eq!(json_event.payload, Payload::Json(json!([1])));
     }
 

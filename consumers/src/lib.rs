@@ -13,9 +13,11 @@ mod filter;
 mod marks;
 mod point;
 pub mod read;
+mod request;
 
 pub use event::{Cause, Event, Payload, Place, Undecodable};
 pub use filter::Filter;
 pub use marks::{is_unreachable, watermarks_of};
 pub use point::{InvalidDuration, InvalidPoint, Point, duration_ms};
-pub use read::{Item, Reader, Request, Until};
+pub use read::{Item, Reader};
+pub use request::{Request, Until};

@@ -10,54 +10,8 @@ use ryggrad_log::{Connection, Follower, Read, ReaderLimits, Start, Watermarks, t
 use ryggrad_schemas::{Catalogue, LogRecord};
 use tokio::time::Instant;
 
-use crate::{Event, Filter, Point, Undecodable, is_unreachable, watermarks_of};
-
-/// What to read.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Topic name, as in the catalogue.
-    pub topic: String,
-    /// Partitions; empty means all.
-    pub partitions: Vec<i32>,
-    /// Where to begin.
-    pub from: Point,
-    /// Where to end.
-    pub until: Until,
-    /// Which records count.
-    pub filter: Filter,
-    /// The most events to give.
-    pub events_max: Option<u64>,
-    /// How long to wait for an answer to one question before reading.
-    pub ask_timeout_ms: u64,
-    /// How long a bounded read waits for the next record before it gives up. Tunable so that
-    /// tests need not wait it out.
-    pub stall_timeout_ms: u64,
-}
-
-impl Request {
-    /// Everything that the topic holds now.
-    pub fn everything(topic: impl Into<String>) -> Self {
-        Self {
-            topic: topic.into(),
-            partitions: Vec::new(),
-            from: Point::Beginning,
-            until: Until::Point(Point::End),
-            filter: Filter::default(),
-            events_max: None,
-            ask_timeout_ms: 5_000,
-            stall_timeout_ms: 30_000,
-        }
-    }
-}
-
-/// Where reading ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// Before this point, and at the latest where the topic ended when reading started.
-    Point(Point),
-    /// Never: new records are waited for.
-    Never,
-}
+use crate::request::{partitions_of, timed};
+use crate::{Event, Filter, Point, Request, Undecodable, Until, is_unreachable, watermarks_of};
 
 /// What a reader gives.
 #[derive(Debug)]
@@ -73,9 +27,9 @@ pub enum Item {
     },
 }
 
-/// Why reading cannot start or go on.
+/// Why reading cannot start or go on; used as `read::Error`.
 #[derive(Debug, thiserror::Error)]
-pub enum Error { // used as read::Error
+pub enum Error {
     /// The catalogue lacks the topic.
     #[error("the catalogue has no topic {topic}; it has {}", .known.join(", "))]
     UnknownTopic {
@@ -162,7 +116,8 @@ impl Reader {
                 starts.push((partition, if start == marks.low { Start::Beginning } else { Start::Offset(start) }));
             }
         }
-        let follower = if starts.is_empty() { None } else { Some(ryggrad_log::follow(connection, &request.topic, &starts, ReaderLimits::default())?) };
+        let follower =
+            if starts.is_empty() { None } else { Some(ryggrad_log::follow(connection, &request.topic, &starts, ReaderLimits::default())?) };
         Ok(Self {
             filter: timed(request.filter, request.from, request.until, now_ms),
             topic: request.topic,
@@ -258,24 +213,6 @@ impl Reader {
     }
 }
 
-fn partitions_of(request: &Request) -> Result<Vec<i32>, Error> {
-    let catalogue = Catalogue::built_in();
-    let Some(topic) = catalogue.topic(&request.topic) else {
-        let known = catalogue.topics.iter().map(|topic| topic.name.clone()).collect();
-        return Err(Error::UnknownTopic { topic: request.topic.clone(), known });
-    };
-    if let Some(&partition) = request.partitions.iter().find(|partition| !(0..topic.partitions).contains(*partition)) {
-        return Err(Error::UnknownPartition { topic: topic.name.clone(), partition, partitions: topic.partitions });
-    }
-    if request.partitions.is_empty() {
-        return Ok((0..topic.partitions).collect());
-    }
-    let mut partitions = request.partitions.clone();
-    partitions.sort_unstable();
-    partitions.dedup();
-    Ok(partitions)
-}
-
 /// Only now, so that a reader needs no right to describe the topic as long as all is well.
 async fn explain(connection: &Connection, topic: &str, error: ryggrad_log::Error) -> Error {
     if is_unreachable(&error) {
@@ -300,17 +237,6 @@ async fn stretch(connection: &Connection, request: &Request, partition: i32, mar
         Until::Point(point) => Some(offset(point).await?.min(marks.high)),
     };
     Ok(Stretch { from: offset(request.from).await?, end })
-}
-
-/// The offset of a time is that of the first record at or after it; later records may still be
-/// older where producers set the time, so the filter asks each record too.
-fn timed(filter: Filter, from: Point, until: Until, now_ms: i64) -> Filter {
-    let until_ms = if let Until::Point(point) = until { point.time_ms(now_ms) } else { None };
-    Filter {
-        appended_from_ms: filter.appended_from_ms.max(from.time_ms(now_ms)),
-        appended_before_ms: [filter.appended_before_ms, until_ms].into_iter().flatten().min(),
-        ..filter
-    }
 }
 
 #[cfg(test)]
@@ -377,28 +303,5 @@ mod tests {
         bounded.reached_end(0);
         bounded.reached_end(1);
         assert_eq!(bounded.open.keys().copied().collect::<Vec<_>>(), [1]);
-    }
-
-    #[test]
-    fn topics_and_partitions_are_those_of_the_catalogue() {
-        let topic = &Catalogue::built_in().topics[0];
-        let ask = |name: &str, partitions: &[i32]| partitions_of(&Request { partitions: partitions.to_vec(), ..Request::everything(name) });
-        assert_eq!(ask(&topic.name, &[]).unwrap(), (0..topic.partitions).collect::<Vec<_>>());
-        assert_eq!(ask(&topic.name, &[2, 0, 2]).unwrap(), [0, 2]);
-        assert!(matches!(ask(&topic.name, &[topic.partitions]), Err(Error::UnknownPartition { .. })));
-        assert!(matches!(ask("x", &[]), Err(Error::UnknownTopic { .. })));
-    }
-
-    #[test]
-    fn times_become_part_of_the_filter() {
-        let both = Filter { appended_from_ms: Some(50), appended_before_ms: Some(90), ..Filter::default() };
-        for (from, until, expected) in [
-            (Point::Beginning, Until::Never, (Some(50), Some(90))),
-            (Point::Time { at_ms: 60 }, Until::Point(Point::Time { at_ms: 80 }), (Some(60), Some(80))),
-            (Point::Ago { ms: 60 }, Until::Point(Point::End), (Some(50), Some(90))),
-        ] {
-            let filter = timed(both.clone(), from, until, 100);
-            assert_eq!((filter.appended_from_ms, filter.appended_before_ms), expected);
-        }
     }
 }

@@ -22,7 +22,7 @@ pub use appender::{Appended, Appender};
 pub use connection::Connection;
 pub use error::{Error, Remedy};
 pub use local_broker::{Durability, LocalBroker, LocalBrokerError, LocalBrokerOptions};
-pub use offsets::{Watermarks, cluster_id, offset_at_time, open_transaction, watermarks};
+pub use offsets::{Moment, Pulse, Watermarks, cluster_id, offset_at_time, offsets_of, open_transaction, watermarks};
 pub use publisher::{Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
 pub use seal::{Seal, SealError};

@@ -139,8 +139,7 @@ impl LocalBroker {
             if cluster_id(&self.connection(), 1_000).await.is_ok() {
                 return Ok(());
             }
-            let ended = self.child.try_wait().map(|status| status.is_some()).unwrap_or(true);
-            if ended || Instant::now() > deadline {
+            if self.has_ended() || Instant::now() > deadline {
                 return Err(LocalBrokerError::NoAnswer { log });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -157,6 +156,11 @@ impl LocalBroker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Whether the broker's process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// SIGKILL: no chance to say goodbye.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -168,7 +172,7 @@ impl LocalBroker {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if self.has_ended() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

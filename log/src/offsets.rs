@@ -1,5 +1,6 @@
 //! Questions about a log: where it begins and ends, which offset a moment has, which cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -37,17 +38,40 @@ pub async fn open_transaction(connection: &Connection, topic: &str, partition: i
 /// The first offset whose record was appended at `time_ms` or later; the end if there is none.
 pub async fn offset_at_time(connection: &Connection, topic: &str, partition: i32, time_ms: i64, timeout_ms: u64) -> Result<i64, Error> {
     let (consumer, topic) = (asker(connection, "read_committed")?, topic.to_owned());
-    blocking(move || {
-        let doing = || format!("find the offset of a time in {topic}/{partition}");
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, partition, Offset::Offset(time_ms)).map_err(|error| Error::new(doing(), error))?;
-        let found = consumer.offsets_for_times(list, Duration::from_millis(timeout_ms)).map_err(|error| Error::new(doing(), error))?;
-        match found.elements().first().map(|element| element.offset()) {
-            Some(Offset::Offset(offset)) => Ok(offset),
-            _ => Ok(fetch(&consumer, &topic, partition, timeout_ms)?.high),
-        }
-    })
-    .await
+    blocking(move || offset_of(&consumer, &topic, partition, Moment::Time(time_ms), timeout_ms)).await
+}
+
+/// A moment in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The oldest record that is still there.
+    Beginning,
+    /// After the newest committed record.
+    End,
+    /// The first record appended at this time (milliseconds since 1970) or later.
+    Time(i64),
+}
+
+/// The offset of a moment in each partition of a topic, from partition 0 on.
+pub async fn offsets_of(connection: &Connection, topic: &str, partitions: i32, moment: Moment, timeout_ms: u64) -> Result<Vec<i64>, Error> {
+    let (consumer, topic) = (asker(connection, "read_committed")?, topic.to_owned());
+    blocking(move || (0..partitions).map(|partition| offset_of(&consumer, &topic, partition, moment, timeout_ms)).collect()).await
+}
+
+fn offset_of(consumer: &BaseConsumer, topic: &str, partition: i32, moment: Moment, timeout_ms: u64) -> Result<i64, Error> {
+    let Moment::Time(time_ms) = moment else {
+        let found = fetch(consumer, topic, partition, timeout_ms)?;
+        return Ok(if moment == Moment::Beginning { found.low } else { found.high });
+    };
+    let doing = || format!("find the offset of a time in {topic}/{partition}");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(time_ms)).map_err(|error| Error::new(doing(), error))?;
+    let found = consumer.offsets_for_times(list, Duration::from_millis(timeout_ms)).map_err(|error| Error::new(doing(), error))?;
+    match found.elements().first().map(|element| element.offset()) {
+        Some(Offset::Offset(offset)) => Ok(offset),
+        // Past the last record.
+        _ => Ok(fetch(consumer, topic, partition, timeout_ms)?.high),
+    }
 }
 
 /// The cluster's id: tells one cluster from another that has the same address.
@@ -64,6 +88,26 @@ pub async fn cluster_id(connection: &Connection, timeout_ms: u64) -> Result<Stri
             .ok_or_else(|| Error::other(doing, Remedy::Retry, "the broker does not tell its cluster id"))
     })
     .await
+}
+
+/// Asks, again and again, whether the brokers answer.
+pub struct Pulse(Arc<BaseConsumer>);
+
+impl Pulse {
+    /// A pulse on a connection.
+    pub fn new(connection: &Connection) -> Result<Self, Error> {
+        asker(connection, "read_committed").map(|consumer| Self(Arc::new(consumer)))
+    }
+
+    /// Ok if a broker answers within the time.
+    pub async fn beat(&self, timeout_ms: u64) -> Result<(), Error> {
+        let consumer = Arc::clone(&self.0);
+        blocking(move || {
+            let metadata = consumer.fetch_metadata(Some("ryggrad.subscriptions"), Duration::from_millis(timeout_ms));
+            metadata.map(|_| ()).map_err(|error| Error::new("reach Kafka", error))
+        })
+        .await
+    }
 }
 
 fn fetch(consumer: &BaseConsumer, topic: &str, partition: i32, timeout_ms: u64) -> Result<Watermarks, Error> {

@@ -4,6 +4,7 @@
 //! because dropping a consumer blocks. The bounded channel is the back-pressure. Must never
 //! skip: an offset that the log does not have ends the follower with an error.
 
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -73,9 +74,9 @@ impl Follower {
         self.receiver.recv().await
     }
 
-    /// The next hand-over if one waits.
-    pub fn try_next(&mut self) -> Option<Read> {
-        self.receiver.try_recv().ok()
+    /// The next hand-over, for those who wait for several followers at once.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Read>> {
+        self.receiver.poll_recv(context)
     }
 }
 

@@ -1,1 +1,46 @@
-//! Work in progress.
+//! Producers: follow a registry's feeds and publish every change exactly once.
+//!
+//! Cast: [`run`] follows Enhetsregisteret, [`FeedSource`] is what a further registry implements,
+//! [`Telemetry`] counts and tells how each feed stands.
+//!
+//! One process, one publisher with the source's name as transactional id. At start the publisher
+//! fences older ones; then positions are read from the log; then feeds are followed. Events,
+//! quarantined items, marks of removal and the new position stand in one transaction. Must never
+//! keep a position anywhere but in the log.
+
+mod config;
+mod enhetsregisteret;
+mod error;
+mod follow;
+mod http;
+mod lane;
+mod look_ups;
+mod pace;
+mod source;
+mod status;
+mod telemetry;
+
+use ryggrad_log::{Connection, Seal};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{ProducerConfig, StartAt};
+pub use enhetsregisteret::{Enhetsregisteret, NAME as ENHETSREGISTERET};
+pub use error::{ProducerError, UpstreamError};
+pub use http::{Http, HttpError};
+pub use ryggrad_detect::decide::Start;
+pub use source::{FeedSource, Fetched, follow_source};
+pub use status::{FeedState, Health, Status};
+pub use telemetry::Telemetry;
+
+/// Follows Enhetsregisteret until `stop`. Topics must exist. Trouble upstream or with the broker
+/// is waited out; an error means that waiting would not help, or that another producer took over.
+pub async fn run(
+    config: ProducerConfig,
+    connection: Connection,
+    seal: Seal,
+    telemetry: Telemetry,
+    stop: CancellationToken,
+) -> Result<(), ProducerError> {
+    let source = Enhetsregisteret::new(&config, telemetry.clone())?;
+    follow_source(&source, &config, connection, seal, telemetry, stop).await
+}

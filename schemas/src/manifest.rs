@@ -60,6 +60,13 @@ pub fn latest(schema: &str) -> Option<&'static SchemaVersion> {
     MANIFEST.iter().filter(|entry| entry.schema == schema).max_by_key(|entry| entry.version)
 }
 
+/// Whether a schema's text means a published version: the same JSON, or the same Avro once
+/// docs and aliases are left out.
+pub fn is_same(version: &SchemaVersion, text: &str) -> bool {
+    let canonical = |text: &str| apache_avro::Schema::parse_str(text).ok().map(|schema| schema.canonical_form());
+    text == version.text || canonical(text).is_some_and(|given| Some(given) == canonical(version.text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -123,6 +123,22 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 impl EnhetsregisteretArgs {
+    /// What `ryggrad up --demo` plays: a small registry that is remembered between runs.
+    pub fn for_demo(port: u16, changes_per_second: f64, state: PathBuf) -> Self {
+        Self {
+            port,
+            seed: 1,
+            units: 200,
+            changes_per_second,
+            deletions: 0.02,
+            removals: 0.005,
+            duplicates: 0.0,
+            too_many_requests: 0.0,
+            state: Some(state),
+            recorded: None,
+        }
+    }
+
     fn registry(&self) -> RegistryOptions {
         RegistryOptions {
             seed: self.seed,

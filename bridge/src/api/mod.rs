@@ -1,0 +1,86 @@
+//! The HTTP API: routes, who calls, and what everyone may see (health, metrics, schemas).
+
+mod caller;
+mod subscriptions;
+mod tokens;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::config::BridgeConfig;
+use crate::problem::Problem;
+use crate::schema_registry;
+use crate::subscriptions::Subscriptions;
+use crate::tokens::Tokens;
+
+/// What is there once the bridge has found Kafka and its facts.
+pub struct Ready {
+    /// Subscriptions.
+    pub subscriptions: Subscriptions,
+    /// Tokens.
+    pub tokens: Tokens,
+}
+
+/// What every request sees.
+pub struct Shared {
+    /// Settings.
+    pub config: BridgeConfig,
+    /// The operator's token.
+    pub operator_token: SecretString,
+    /// All metrics.
+    pub registry: Registry,
+    /// Set once; before that the API answers 503.
+    pub ready: OnceLock<Ready>,
+    /// What keeps the bridge from working, if anything does.
+    pub obstacle: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    fn ready(&self) -> Result<&Ready, Problem> {
+        self.ready.get().ok_or_else(|| Problem::unavailable(self.obstacle.borrow().clone().unwrap_or_else(|| "starting".to_owned())))
+    }
+}
+
+/// The whole API.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let request_bytes_max = shared.config.request_bytes_max;
+    Router::new()
+        .route("/v1/subscriptions", post(subscriptions::create).get(subscriptions::list))
+        .route("/v1/subscriptions/{id}", get(subscriptions::show).delete(subscriptions::delete))
+        .route("/v1/subscriptions/{id}/pause", post(subscriptions::pause))
+        .route("/v1/subscriptions/{id}/resume", post(subscriptions::resume))
+        .route("/v1/tokens", post(tokens::issue).get(tokens::list))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics))
+        .fallback(async || Problem::not_found("address"))
+        .method_not_allowed_fallback(async || Problem::method())
+        .nest("/schema-registry", schema_registry::routes())
+        .layer(DefaultBodyLimit::max(request_bytes_max))
+        .with_state(shared)
+}
+
+async fn readiness(State(shared): State<Arc<Shared>>) -> Response {
+    let obstacle = shared.obstacle.borrow().clone();
+    let status = if obstacle.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({"ready": obstacle.is_none(), "obstacle": obstacle});
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = encode(&mut text, &shared.registry);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,91 @@
+//! `/v1/tokens`, for the operator.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use ryggrad_bridge_core::subscription::Fault;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::caller::Caller;
+use super::subscriptions::json_body;
+use crate::problem::Problem;
+
+/// How long a token lives unless its request says otherwise.
+const LIFE_S_DEFAULT: i64 = 30 * 24 * 3_600;
+/// Longest life of a token.
+const LIFE_S_MAX: i64 = 366 * 24 * 3_600;
+const MEMBERS: [&str; 3] = ["organisation", "description", "expires_in_s"];
+
+fn unavailable(error: &ryggrad_log::Error) -> Problem {
+    tracing::warn!(error = error.chain(), "a token was not changed");
+    Problem::unavailable("Kafka does not answer; nothing was changed")
+}
+
+/// Issues a token. Its text is shown this once.
+pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    caller.operator()?;
+    let ready = shared.ready()?;
+    let body = json_body(body, shared.config.request_bytes_max)?;
+    let (organisation, description, life_s) = parse(&body).map_err(Problem::invalid)?;
+    let now = Timestamp::now();
+    let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
+    let (token, text) = ready.tokens.issue(organisation, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
+    let shown = json!({"id": token.id, "organisation": token.organisation, "token": text, "expires_at": token.expires_at});
+    Ok((StatusCode::CREATED, Json(shown)).into_response())
+}
+
+/// All tokens, without their texts.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.operator()?;
+    Ok(Json(json!({"tokens": shared.ready()?.tokens.list().await})))
+}
+
+/// Revokes a token; the next request with it is refused.
+pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    caller.operator()?;
+    let id = id.parse().map_err(|_| Problem::not_found("token"))?;
+    match shared.ready()?.tokens.revoke(id).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        Ok(false) => Err(Problem::not_found("token")),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+fn parse(body: &Value) -> Result<(Organisasjonsnummer, Option<String>, i64), Vec<Fault>> {
+    let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
+    let mut faults = Vec::new();
+    for name in members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
+        faults.push(Fault::new(format!("/{name}"), format!("is unknown; known are {}", MEMBERS.join(", "))));
+    }
+    let organisation = members.get("organisation").and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
+    if let Err(why) = &organisation {
+        faults.push(Fault::new("/organisation", why.to_string()));
+    }
+    let description = match members.get("description") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if text.chars().count() <= 200 => Some(text.clone()),
+        Some(_) => {
+            faults.push(Fault::new("/description", "is a text of at most 200 characters"));
+            None
+        }
+    };
+    let life_s = match members.get("expires_in_s") {
+        None | Some(Value::Null) => LIFE_S_DEFAULT,
+        Some(value) => value.as_i64().filter(|life_s| (1..=LIFE_S_MAX).contains(life_s)).unwrap_or_else(|| {
+            faults.push(Fault::new("/expires_in_s", format!("is a number of seconds from 1 to {LIFE_S_MAX}")));
+            LIFE_S_DEFAULT
+        }),
+    };
+    match organisation {
+        Ok(organisation) if faults.is_empty() => Ok((organisation, description, life_s)),
+        _ => Err(faults),
+    }
+}

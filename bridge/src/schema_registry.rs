@@ -1,0 +1,197 @@
+//! The committed schemas as a Confluent-compatible schema registry, read-only.
+//!
+//! Source of the rules: Confluent Schema Registry's REST API as stock clients use it. An unknown
+//! path must answer 404, never 405: clients take only 404 for "this server has no associations".
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Query};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use ryggrad_schemas::Catalogue;
+use ryggrad_schemas::manifest::{self, SchemaVersion};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// The registry's routes.
+pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/", get(async || answer(json!({}))))
+        .route("/subjects", get(async || answer(json!(subjects().map(|(subject, _)| subject).collect::<Vec<_>>()))))
+        .route("/subjects/{subject}", post(find))
+        .route("/subjects/{subject}/versions", get(versions).post(register))
+        .route("/subjects/{subject}/versions/{version}", get(version))
+        .route("/subjects/{subject}/versions/{version}/schema", get(version_schema))
+        .route("/schemas", get(async || answer(json!(all().map(|(subject, version)| full(&subject, version)).collect::<Vec<_>>()))))
+        .route("/schemas/types", get(async || answer(json!(["AVRO"]))))
+        .route("/schemas/ids/{id}", get(by_id))
+        .route("/schemas/ids/{id}/schema", get(by_id_schema))
+        .route("/schemas/ids/{id}/subjects", get(by_id_subjects))
+        .route("/schemas/ids/{id}/versions", get(by_id_versions))
+        .route("/schemas/guids/{guid}", get(by_guid))
+        .route("/config", get(async || answer(json!({"compatibilityLevel": "FULL_TRANSITIVE"}))))
+        .route("/mode", get(async || answer(json!({"mode": "READONLY"}))))
+        .fallback(async || not_found(404, "no such resource"))
+        .method_not_allowed_fallback(async || not_found(404, "no such resource"))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(rename = "fetchMaxId", default)]
+    fetch_max_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Given {
+    schema: String,
+}
+
+/// Subject and schema folder of every event type.
+fn subjects() -> impl Iterator<Item = (String, &'static str)> {
+    Catalogue::built_in().events.iter().map(|event| (event.subject(), event.schema.as_str()))
+}
+
+fn versions_of(subject: &str) -> Vec<&'static SchemaVersion> {
+    let Some((_, schema)) = subjects().find(|(known, _)| known == subject) else { return Vec::new() };
+    manifest::all().iter().filter(|version| version.schema == schema).collect()
+}
+
+/// Every version of every subject.
+fn all() -> impl Iterator<Item = (String, &'static SchemaVersion)> {
+    subjects().flat_map(|(subject, _)| versions_of(&subject).into_iter().map(move |version| (subject.clone(), version)))
+}
+
+fn guid(version: &SchemaVersion) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, version.text.as_bytes())
+}
+
+fn full(subject: &str, version: &SchemaVersion) -> Value {
+    json!({"subject": subject, "version": version.version, "id": version.id, "guid": guid(version).to_string(), "schemaType": "AVRO", "schema": version.text})
+}
+
+async fn versions(Path(subject): Path<String>) -> Response {
+    let versions = versions_of(&subject);
+    if versions.is_empty() { no_subject() } else { answer(json!(versions.iter().map(|version| version.version).collect::<Vec<_>>())) }
+}
+
+fn pick(subject: &str, version: &str) -> Result<&'static SchemaVersion, Response> {
+    let versions = versions_of(subject);
+    let found = match version {
+        "latest" | "-1" => versions.iter().max_by_key(|known| known.version),
+        number => {
+            let number: u32 = number.parse().map_err(|_| failure(StatusCode::UNPROCESSABLE_ENTITY, 42202, "a version is a number or latest"))?;
+            versions.iter().find(|known| known.version == number)
+        }
+    };
+    match found {
+        Some(version) => Ok(version),
+        None if versions.is_empty() => Err(no_subject()),
+        None => Err(not_found(40402, "no such version")),
+    }
+}
+
+async fn version(Path((subject, version)): Path<(String, String)>) -> Response {
+    pick(&subject, &version).map_or_else(|refusal| refusal, |version| answer(full(&subject, version)))
+}
+
+async fn version_schema(Path((subject, version)): Path<(String, String)>) -> Response {
+    pick(&subject, &version).map_or_else(|refusal| refusal, |version| text(version.text))
+}
+
+fn pick_id(id: &str) -> Result<&'static SchemaVersion, Response> {
+    id.parse().ok().and_then(manifest::by_id).ok_or_else(no_schema)
+}
+
+async fn by_id(Path(id): Path<String>, Query(asked): Query<Asked>) -> Response {
+    let version = match pick_id(&id) {
+        Ok(version) => version,
+        Err(refusal) => return refusal,
+    };
+    let mut body = json!({"schema": version.text, "schemaType": "AVRO", "guid": guid(version).to_string()});
+    if let Some((subject, _)) = all().find(|(_, known)| known.id == version.id) {
+        body["subject"] = json!(subject);
+        body["version"] = json!(version.version);
+    }
+    if asked.fetch_max_id.is_some_and(|wanted| wanted.eq_ignore_ascii_case("true")) {
+        body["maxId"] = json!(manifest::all().iter().map(|known| known.id).max());
+    }
+    answer(body)
+}
+
+async fn by_id_schema(Path(id): Path<String>) -> Response {
+    pick_id(&id).map_or_else(|refusal| refusal, |version| text(version.text))
+}
+
+async fn by_id_subjects(Path(id): Path<String>) -> Response {
+    pick_id(&id).map_or_else(|refusal| refusal, |version| answer(json!(holders(version).map(|(subject, _)| subject).collect::<Vec<_>>())))
+}
+
+async fn by_id_versions(Path(id): Path<String>) -> Response {
+    pick_id(&id).map_or_else(
+        |refusal| refusal,
+        |version| answer(json!(holders(version).map(|(subject, known)| json!({"subject": subject, "version": known.version})).collect::<Vec<_>>())),
+    )
+}
+
+fn holders(version: &SchemaVersion) -> impl Iterator<Item = (String, &'static SchemaVersion)> {
+    let id = version.id;
+    all().filter(move |(_, known)| known.id == id)
+}
+
+async fn by_guid(Path(wanted): Path<String>) -> Response {
+    let found = manifest::all().iter().find(|version| guid(version).to_string() == wanted.to_lowercase());
+    found.map_or_else(no_schema, |version| answer(json!({"schema": version.text, "schemaType": "AVRO", "guid": wanted})))
+}
+
+/// Finds the version that a schema is.
+async fn find(Path(subject): Path<String>, body: Bytes) -> Response {
+    match same(&subject, &body) {
+        Ok(Some(version)) => answer(full(&subject, version)),
+        Ok(None) => no_schema(),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Registering what is there already succeeds, as serializers expect; anything else is refused.
+async fn register(Path(subject): Path<String>, body: Bytes) -> Response {
+    match same(&subject, &body) {
+        Ok(Some(version)) => answer(json!({"id": version.id, "version": version.version, "guid": guid(version).to_string(), "schemaType": "AVRO", "schema": version.text})),
+        Ok(None) => failure(StatusCode::UNPROCESSABLE_ENTITY, 42205, "this registry is read-only; schemas are published with Ryggrad itself"),
+        Err(refusal) => refusal,
+    }
+}
+
+fn same(subject: &str, body: &[u8]) -> Result<Option<&'static SchemaVersion>, Response> {
+    let versions = versions_of(subject);
+    if versions.is_empty() {
+        return Err(no_subject());
+    }
+    let given: Given = serde_json::from_slice(body).map_err(|_| failure(StatusCode::UNPROCESSABLE_ENTITY, 42201, "the body has no schema"))?;
+    Ok(versions.into_iter().rev().find(|version| manifest::is_same(version, &given.schema)))
+}
+
+fn no_subject() -> Response {
+    not_found(40401, "no such subject")
+}
+
+fn no_schema() -> Response {
+    not_found(40403, "no such schema")
+}
+
+fn not_found(code: u32, message: &str) -> Response {
+    failure(StatusCode::NOT_FOUND, code, message)
+}
+
+fn failure(status: StatusCode, code: u32, message: &str) -> Response {
+    (status, answer(json!({"error_code": code, "message": message}))).into_response()
+}
+
+fn answer(body: Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], body.to_string()).into_response()
+}
+
+fn text(schema: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], schema).into_response()
+}

@@ -1,0 +1,81 @@
+//! Metrics of the bridge. Labels are bounded: no key, no address, no organisation.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// delivered, failed, throttled, hopeless or gone.
+    pub outcome: &'static str,
+}
+
+/// The bridge's metrics.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// Attempts by how they ended.
+    pub attempts: Family<OutcomeLabel, Counter>,
+    /// How long attempts take.
+    pub attempt_seconds: Histogram,
+    /// How long after its append an event is delivered.
+    pub delivery_lag_seconds: Histogram,
+    /// Records looked at, over all subscriptions.
+    pub scanned: Counter,
+    /// Records that no subscriber can be given.
+    pub unreadable: Counter,
+    /// Pending records that compaction took.
+    pub compacted: Counter,
+    /// Matched and unsettled records, over all subscriptions.
+    pub pending: Gauge,
+    /// Running subscriptions.
+    pub subscriptions: Gauge,
+    /// Attempts under way; the limit is `in_flight_total_max`.
+    pub in_flight: Gauge,
+    /// How long a commit to the cursor store takes, waiting included.
+    pub commit_seconds: Histogram,
+    /// 1 if Kafka answers.
+    pub kafka_up: Gauge,
+    /// Bytes of the cursor store on disk.
+    pub store_bytes: Gauge<f64, AtomicU64>,
+}
+
+impl Telemetry {
+    /// Creates the metrics and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let metrics = Self {
+            attempts: Family::default(),
+            attempt_seconds: seconds(),
+            delivery_lag_seconds: seconds(),
+            scanned: Counter::default(),
+            unreadable: Counter::default(),
+            compacted: Counter::default(),
+            pending: Gauge::default(),
+            subscriptions: Gauge::default(),
+            in_flight: Gauge::default(),
+            commit_seconds: seconds(),
+            kafka_up: Gauge::default(),
+            store_bytes: Gauge::default(),
+        };
+        let bridge = registry.sub_registry_with_prefix("ryggrad_bridge");
+        bridge.register("attempts", "Delivery attempts by how they ended", metrics.attempts.clone());
+        bridge.register_with_unit("attempt", "Duration of an attempt", Unit::Seconds, metrics.attempt_seconds.clone());
+        bridge.register_with_unit("delivery_lag", "From append to delivery", Unit::Seconds, metrics.delivery_lag_seconds.clone());
+        bridge.register("records_scanned", "Records looked at, over all subscriptions", metrics.scanned.clone());
+        bridge.register("records_unreadable", "Records that no subscriber can be given", metrics.unreadable.clone());
+        bridge.register("records_compacted", "Pending records that compaction took", metrics.compacted.clone());
+        bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());
+        bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
+        bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());
+        bridge.register_with_unit("commit", "Duration of a commit to the cursor store", Unit::Seconds, metrics.commit_seconds.clone());
+        bridge.register("kafka_up", "1 if Kafka answers", metrics.kafka_up.clone());
+        bridge.register_with_unit("store", "Size of the cursor store on disk", Unit::Bytes, metrics.store_bytes.clone());
+        metrics
+    }
+}

@@ -1,0 +1,251 @@
+//! Calls to the bridge's HTTP API.
+//!
+//! Answers stay JSON values: what is only printed needs no type, and a newer bridge may say more.
+//! The token goes to the bridge alone: no redirect is followed.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use url::{Host, Url};
+
+use crate::client::{Problem, Token};
+use crate::exit::{Code, Stop};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Why a call has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection, or no answer in time.
+    #[error("the bridge at {base} cannot be reached")]
+    Unreachable {
+        /// Its address.
+        base: Url,
+        /// What the HTTP client says.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The bridge says no: 4xx.
+    #[error("the bridge refuses: {0}")]
+    Refused(Problem),
+    /// The bridge could not: any other status.
+    #[error("the bridge failed: {0}")]
+    Failed(Problem),
+    /// Something answered, but not as the bridge does.
+    #[error("what answers at {base} does not look like the bridge: {what}")]
+    Strange {
+        /// Its address.
+        base: Url,
+        /// What was odd.
+        what: String,
+    },
+}
+
+impl CallError {
+    /// The code to end with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unreachable { .. } => Code::Unreachable,
+            Self::Refused(_) => Code::Refused,
+            Self::Failed(_) | Self::Strange { .. } => Code::Failure,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::Unreachable { .. } => "is the bridge running? start it with ./ryggrad up",
+            Self::Refused(problem) if problem.status == 401 => {
+                "is the token right, and not expired or revoked? An operator issues one with ryggrad tokens issue"
+            }
+            Self::Refused(problem) if problem.status == 403 => "this token does not allow it",
+            Self::Failed(_) => "see the bridge's own log",
+            Self::Strange { .. } => "is the address right? Give it with --bridge",
+            Self::Refused(_) => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
+/// A client for one bridge with one token.
+pub struct Bridge {
+    http: reqwest::Client,
+    base: Url,
+    token: Token,
+}
+
+impl Bridge {
+    /// A client. Makes no call yet.
+    pub fn new(base: &str, token: Token) -> anyhow::Result<Self> {
+        let base = base_url(base)?;
+        // Fails only if a provider is there already, and any will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("ryggrad/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT);
+        if is_loopback(&base) {
+            // A proxy from the environment cannot reach this machine's own bridge.
+            builder = builder.no_proxy();
+        }
+        if base.scheme() == "http" {
+            // No certificate will be checked, so a machine without root certificates will do.
+            builder = builder.tls_certs_only([]);
+        }
+        Ok(Self { http: builder.build().context("cannot prepare an HTTP client")?, base, token })
+    }
+
+    /// Gets what stands at a path, given as its segments.
+    pub async fn get(&self, path: &[&str]) -> Result<Value, CallError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Posts JSON, or nothing.
+    pub async fn post(&self, path: &[&str], body: Option<&Value>) -> Result<Value, CallError> {
+        self.call(Method::POST, path, body).await
+    }
+
+    /// Deletes what stands at a path.
+    pub async fn delete(&self, path: &[&str]) -> Result<Value, CallError> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    async fn call(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Value, CallError> {
+        let response = self.request(method, path, body).send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let bytes = self.body(response).await?;
+        if status.is_success() {
+            return self.json(&bytes);
+        }
+        let problem = Problem::read(status.as_u16(), status.canonical_reason(), &bytes);
+        Err(if status.is_client_error() { CallError::Refused(problem) } else { CallError::Failed(problem) })
+    }
+
+    fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> RequestBuilder {
+        let mut request = self.http.request(method, endpoint(&self.base, path));
+        // Some answers, such as whether the bridge is ready, need no token.
+        if !self.token.is_empty() {
+            request = request.bearer_auth(self.token.reveal());
+        }
+        match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        }
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, CallError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                return Err(self.strange(format!("its answer exceeds {ANSWER_BYTES_MAX} bytes")));
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn json(&self, bytes: &[u8]) -> Result<Value, CallError> {
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(bytes).map_err(|_| self.strange("its answer is no JSON".to_owned()))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> CallError {
+        // The address is told already.
+        CallError::Unreachable { base: self.base.clone(), source: source.without_url() }
+    }
+
+    fn strange(&self, what: String) -> CallError {
+        CallError::Strange { base: self.base.clone(), what }
+    }
+}
+
+/// Whether a call was refused because there is no such thing.
+pub fn is_not_found(error: &CallError) -> bool {
+    matches!(error, CallError::Refused(problem) if problem.status == StatusCode::NOT_FOUND.as_u16())
+}
+
+fn base_url(text: &str) -> Result<Url, Stop> {
+    let refuse = |what: &str| Stop::usage(format!("the bridge's address is no good: {what}"), "use one like http://127.0.0.1:8484");
+    let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(refuse("it must start with http:// or https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("it must not hold a user or password"));
+    }
+    Ok(url)
+}
+
+fn endpoint(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    // Fails only for addresses without a host, which base_url refuses.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_appended_and_escaped() {
+        for (base, path, expected) in [
+            ("http://127.0.0.1:8484", &["v1", "tokens"][..], "http://127.0.0.1:8484/v1/tokens"),
+            ("http://h/ryggrad/", &["v1"][..], "http://h/ryggrad/v1"),
+            ("http://h/ryggrad", &["v1", "a/../b?c"][..], "http://h/ryggrad/v1/a%2F..%2Fb%3Fc"),
+        ] {
+            assert_eq!(endpoint(&base_url(base).unwrap(), path).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_a_bridge_are_refused() {
+        for bad in ["", "127.0.0.1:8484", "localhost:8484", "ftp://h", "http://", "http://me:secret@h"] {
+            let stop = base_url(bad).unwrap_err();
+            assert_eq!(stop.code, Code::Usage);
+            assert!(!stop.what.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn loopback_is_known_in_all_its_forms() {
+        for (address, expected) in [
+            ("http://localhost:1", true),
+            ("http://127.8.0.1", true),
+            ("http://[::1]:1", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(is_loopback(&base_url(address).unwrap()), expected, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_means_unreachable_with_a_remedy() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let bridge = Bridge::new(&address, "t".parse().unwrap()).unwrap();
+        let error = bridge.get(&["v1"]).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unreachable);
+        assert!(error.remedy().is_some_and(|remedy| remedy.contains("./ryggrad up")));
+    }
+}

@@ -1,0 +1,10 @@
+//! One file per command. A command parses nothing itself and decides little: it wires.
+
+pub mod bridge;
+pub mod consume;
+pub mod listen;
+pub mod produce;
+pub mod subscriptions;
+pub mod tokens;
+pub mod topics;
+pub mod up;

@@ -1,0 +1,279 @@
+//! `ryggrad up`: a whole Ryggrad on this machine: broker, bridge, producer, and what to try next.
+//!
+//! Everything durable lies in one data folder and is found again at the next start. Logs go to a
+//! file there; the terminal shows progress and results only.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ryggrad_log::{Connection, LocalBroker, LocalBrokerOptions};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{bridge, produce};
+use crate::client;
+use crate::exit::Code;
+use crate::output::note;
+use crate::settings::Settings;
+use crate::simulate::{EnhetsregisteretArgs, Simulator};
+use crate::keys;
+
+/// The organisation that the printed token speaks for. A synthetic number.
+const ORGANISATION: &str = "312345676";
+
+/// Runs a broker, the bridge and the producer on this machine
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+EXAMPLES
+  ./ryggrad up --demo                          everything, with a simulated registry
+  ./ryggrad up                                 the real Enhetsregisteret, changes from now on
+  KAFKA_BOOTSTRAP=kafka1:9092 ./ryggrad up     no local broker
+
+Data is kept in .ryggrad/demo or .ryggrad/local: the next start goes on where this one ended.
+Ctrl-C stops everything cleanly.")]
+pub struct UpArgs {
+    /// Simulated registries and a data folder of their own: synthetic units never enter a real topic
+    #[arg(long)]
+    demo: bool,
+    /// Kafka that is already there; no local broker is started
+    #[arg(long, env = "KAFKA_BOOTSTRAP", value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// Folder that data folders are kept in
+    #[arg(long, env = "RYGGRAD_HOME", value_name = "FOLDER", default_value = ".ryggrad")]
+    home: PathBuf,
+    /// Port of the local broker
+    #[arg(long, value_name = "PORT", default_value_t = 9092)]
+    kafka_port: u16,
+    /// Port of the bridge's API
+    #[arg(long, value_name = "PORT", default_value_t = 8484)]
+    bridge_port: u16,
+    /// Port of the simulated registry (with --demo)
+    #[arg(long, value_name = "PORT", default_value_t = 8480)]
+    simulator_port: u16,
+    /// Changes a second in the simulated registry (with --demo)
+    #[arg(long, value_name = "RATE", default_value_t = 2.0)]
+    changes_per_second: f64,
+    /// Where the registry's API is (without --demo)
+    #[arg(long, value_name = "URL", conflicts_with = "demo")]
+    base_url: Option<String>,
+    /// Folder with Kafka's jars
+    #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
+    jars: Option<PathBuf>,
+}
+
+impl UpArgs {
+    /// The folder of this run's data.
+    pub fn data(&self) -> PathBuf {
+        self.home.join(if self.demo { "demo" } else { "local" })
+    }
+
+    /// The file that this run logs to.
+    pub fn log_file(&self) -> anyhow::Result<Mutex<File>> {
+        let data = self.data();
+        let path = data.join("ryggrad.log");
+        let made = std::fs::create_dir_all(&data).and_then(|()| File::options().create(true).append(true).open(&path));
+        made.map(Mutex::new).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Starts everything, tells about it, and runs until told to stop.
+pub async fn run(args: UpArgs, stop: CancellationToken) -> anyhow::Result<Code> {
+    let started = Instant::now();
+    let data = args.data();
+    let mut broker = start_broker(&args, &data, &stop).await?;
+    let mut settings = settings(&args, &data, broker.as_ref().map(LocalBroker::connection));
+    let mut parts = JoinSet::new();
+
+    if args.demo {
+        let address = start_simulator(&args, &data, &stop, &mut parts).await?;
+        settings.producer.base_url = format!("http://{address}/enhetsregisteret/api");
+        settings.producer.start = produce::BEGINNING;
+        settings.producer.poll_interval_ms = 500;
+        settings.producer.requests_per_second_max = 500;
+    }
+    let bridge = bridge::bind(&settings).await?;
+    let base = format!("http://{}", bridge.address());
+    let bridge_stop = stop.clone();
+    parts.spawn(async move { bridge.run(bridge_stop).await.map_err(anyhow::Error::from) });
+    step("bridge", wait_until_ready(&base, &stop), |()| base.clone()).await?;
+
+    let (producing, producer_stop) = (settings.clone(), stop.clone());
+    parts.spawn(async move { produce::follow(producing, None, producer_stop).await });
+    settled("producer", &settings.producer.base_url);
+
+    let token = organisation_token(&base, &settings, &data).await?;
+    write_profile(&args, &settings, &base, &token)?;
+    greet(&args, &settings, &base, &token, &data, started);
+    let outcome = watch(&mut parts, broker.as_mut(), &stop).await;
+    shut_down(parts, broker, &stop).await;
+    outcome.map(|()| Code::Ok)
+}
+
+fn settings(args: &UpArgs, data: &Path, local: Option<Connection>) -> Settings {
+    let mut settings = Settings::within(data);
+    settings.kafka = local.unwrap_or_else(|| Connection::new(args.kafka.clone().unwrap_or_default()));
+    settings.bridge.listen.set_port(args.bridge_port);
+    settings.bridge.development_egress = args.demo;
+    if let Some(base_url) = &args.base_url {
+        settings.producer.base_url.clone_from(base_url);
+    }
+    settings
+}
+
+async fn start_broker(args: &UpArgs, data: &Path, stop: &CancellationToken) -> anyhow::Result<Option<LocalBroker>> {
+    if let Some(kafka) = args.kafka.as_ref().filter(|kafka| !kafka.is_empty()) {
+        settled("Kafka", kafka);
+        return Ok(None);
+    }
+    let jars = args.jars.clone().context("Kafka's jars are not there; start with ./ryggrad up, or name a running Kafka with KAFKA_BOOTSTRAP")?;
+    let mut options = LocalBrokerOptions::new(jars, std::path::absolute(data.join("kafka"))?);
+    options.port = args.kafka_port;
+    let starting = async {
+        tokio::select! {
+            broker = LocalBroker::start(options) => Ok(broker?),
+            () = stop.cancelled() => anyhow::bail!("stopped"),
+        }
+    };
+    Ok(Some(step("Kafka", starting, LocalBroker::address).await?))
+}
+
+async fn start_simulator(
+    args: &UpArgs,
+    data: &Path,
+    stop: &CancellationToken,
+    parts: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<std::net::SocketAddr> {
+    let simulator = Simulator::bind(EnhetsregisteretArgs::for_demo(args.simulator_port, args.changes_per_second, data.join("simulator.json"))).await?;
+    let address = simulator.address();
+    let stop = stop.clone();
+    parts.spawn(async move { simulator.serve(stop).await });
+    settled("simulated Enhetsregisteret", &format!("http://{address}/enhetsregisteret/api"));
+    Ok(address)
+}
+
+async fn wait_until_ready(base: &str, stop: &CancellationToken) -> anyhow::Result<()> {
+    let asking = client::Bridge::new(base, client::Token::default())?;
+    loop {
+        if asking.get(&["readyz"]).await.is_ok() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = stop.cancelled() => anyhow::bail!("stopped before the bridge was ready"),
+        }
+    }
+}
+
+/// The token of the last run if it is still good, else a new one.
+async fn organisation_token(base: &str, settings: &Settings, data: &Path) -> anyhow::Result<String> {
+    let path = data.join("organisation.token");
+    if let Ok(token) = std::fs::read_to_string(&path) {
+        let kept = client::Bridge::new(base, token.parse()?)?;
+        if kept.get(&["v1", "subscriptions"]).await.is_ok() {
+            return Ok(token);
+        }
+    }
+    let operator = keys::token(&settings.operator_token_file)?;
+    let body = json!({"organisation": ORGANISATION, "description": "issued by ryggrad up"});
+    let answer = client::Bridge::new(base, operator.parse()?)?.post(&["v1", "tokens"], Some(&body)).await?;
+    let token = answer.get("token").and_then(Value::as_str).context("the bridge issued no token")?.to_owned();
+    keys::write_private(&path, &token)?;
+    Ok(token)
+}
+
+fn write_profile(args: &UpArgs, settings: &Settings, base: &str, token: &str) -> anyhow::Result<()> {
+    let operator_token = keys::token(&settings.operator_token_file)?;
+    let kafka = &settings.kafka.bootstrap;
+    // Addresses and tokens hold nothing that TOML would need escaped.
+    let profile = format!(
+        "# Written by `ryggrad up`; the other commands find their way with it.\n\
+         bridge = \"{base}\"\nkafka = \"{kafka}\"\ntoken = \"{token}\"\noperator_token = \"{operator_token}\"\n"
+    );
+    keys::write_private(&args.home.join("client.toml"), &profile)
+}
+
+fn greet(args: &UpArgs, settings: &Settings, base: &str, token: &str, data: &Path, started: Instant) {
+    let topic = "grunndata.virksomhet.v1";
+    note(format!(
+        "
+Ryggrad is up after {seconds:.1} s.
+
+  API        {base}   (health: /readyz, metrics: /metrics)
+  Kafka      {kafka}   (events: {topic})
+  schemas    {base}/schema-registry
+  registry   {registry}
+  data, log  {data}
+  token      {token}
+             speaks for {ORGANISATION}; the commands below find it by themselves
+
+Three things to try, each in a terminal of its own:
+
+  ./ryggrad listen --start beginning     receive signed events and see them verified
+  ./ryggrad consume --from beginning     read the topic itself
+  ./ryggrad subscriptions list           see who gets what, and how far they are
+
+Ctrl-C stops everything; the next ./ryggrad up{demo} goes on from here.",
+        seconds = started.elapsed().as_secs_f64(),
+        kafka = settings.kafka.bootstrap,
+        registry = settings.producer.base_url,
+        data = data.display(),
+        demo = if args.demo { " --demo" } else { "" },
+    ));
+}
+
+/// Runs until told to stop, or until a part ends by itself. A broker that dies is started again.
+async fn watch(parts: &mut JoinSet<anyhow::Result<()>>, mut broker: Option<&mut LocalBroker>, stop: &CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            Some(ended) = parts.join_next() => {
+                return ended.context("a part of Ryggrad failed")?.context("a part of Ryggrad ended; its log tells more");
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)) => {
+                if let Some(broker) = &mut broker
+                    && broker.has_ended()
+                {
+                    note("Kafka has ended; starting it again");
+                    broker.restart().await.context("Kafka cannot be started again")?;
+                }
+            }
+        }
+    }
+}
+
+async fn shut_down(mut parts: JoinSet<anyhow::Result<()>>, broker: Option<LocalBroker>, stop: &CancellationToken) {
+    note("\nstopping …");
+    stop.cancel();
+    while let Some(ended) = parts.join_next().await {
+        if let Ok(Err(error)) = ended {
+            tracing::error!(error = format!("{error:#}"), "a part did not end cleanly");
+        }
+    }
+    if let Some(mut broker) = broker {
+        broker.stop(15_000).await;
+    }
+    note("stopped");
+}
+
+/// Shows a step while it lasts, and what came of it.
+async fn step<T>(name: &'static str, work: impl Future<Output = anyhow::Result<T>>, told: impl FnOnce(&T) -> String) -> anyhow::Result<T> {
+    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner()).with_message(format!("starting {name}"));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let started = Instant::now();
+    let outcome = work.await;
+    bar.finish_and_clear();
+    if let Ok(made) = &outcome {
+        note(format!("✓ {name} on {} ({:.1} s)", told(made), started.elapsed().as_secs_f64()));
+    }
+    outcome
+}
+
+fn settled(name: &str, told: &str) {
+    note(format!("✓ {name} on {told}"));
+}

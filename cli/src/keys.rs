@@ -1,0 +1,87 @@
+//! Keys and tokens in files of their own, readable by their owner only.
+//!
+//! A file is made whole or not at all, and never replaced: whoever loses the seal's key loses
+//! what it sealed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// The key in a file of 64 hexadecimal digits; a new one if there is no file.
+pub fn seal_key(path: &Path) -> anyhow::Result<[u8; 32]> {
+    let text = read_or_make(path, || hexadecimal(&rand::random::<[u8; 32]>()))?;
+    let mut key = [0; 32];
+    let digits = text.trim().as_bytes();
+    if digits.len() != 64 {
+        bail!("{} holds no key: 64 hexadecimal digits are expected", path.display());
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).unwrap_or_default();
+        *byte = u8::from_str_radix(pair, 16).with_context(|| format!("{} holds no key: 64 hexadecimal digits are expected", path.display()))?;
+    }
+    Ok(key)
+}
+
+/// The token in a file; a new random one if there is no file.
+pub fn token(path: &Path) -> anyhow::Result<String> {
+    let text = read_or_make(path, || format!("rygop_{}", hexadecimal(&rand::random::<[u8; 32]>())))?;
+    let token = text.trim().to_owned();
+    if token.len() < 16 {
+        bail!("{} holds no token of at least 16 characters", path.display());
+    }
+    Ok(token)
+}
+
+/// Writes a file for its owner's eyes only, replacing what is there.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let doing = || format!("cannot write {}", path.display());
+    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    let written = create(&fresh).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    written.and_then(|()| fs::rename(&fresh, path)).with_context(doing)
+}
+
+fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> anyhow::Result<String> {
+    if !path.exists() {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        // Two that start at once: a hard link never replaces, so both read the same in the end.
+        let fresh = path.with_extension(format!("new-{}", std::process::id()));
+        write_private(&fresh, &make())?;
+        let linked = fs::hard_link(&fresh, path);
+        let _ = fs::remove_file(&fresh);
+        if !path.exists() {
+            linked.with_context(|| format!("cannot create {}", path.display()))?;
+        }
+    }
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_read_back_and_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/seal.key");
+        let key = seal_key(&path).unwrap();
+        assert_eq!(seal_key(&path).unwrap(), key);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, "short").unwrap();
+        assert!(seal_key(&path).is_err());
+        assert_eq!(fs::read_dir(folder.path().join("deep")).unwrap().count(), 1, "nothing is left lying about");
+    }
+}

@@ -1,0 +1,120 @@
+//! Maps an item of the feed and the answer to its look-up to a virksomhet event.
+//!
+//! The feed says what happened, the look-up how things stand. Where one of them says that the
+//! unit must be forgotten, that wins, and no state is carried: a legal removal is told at once.
+
+use ryggrad_schemas::avro;
+use ryggrad_schemas::catalogue::{EventType, Source};
+use ryggrad_schemas::cloudevents::Attributes;
+use ryggrad_schemas::event_id::event_id;
+use ryggrad_schemas::virksomhet::{Endringstype, VirksomhetEndret, Virksomhetstype, attributes};
+
+use super::look_up::{Answer, State};
+use super::page::Change;
+use super::reasons;
+use crate::event::{Consequence, Event, RECORD_BYTES_MAX, Unmapped};
+use crate::feed::Item;
+use crate::rfc3339;
+
+const FUNNET: &str = "feed";
+
+/// One feed of the registry: what its events are called and where they go.
+#[derive(Debug, Clone, Copy)]
+pub struct Feed<'a> {
+    source: &'a Source,
+    event_type: &'a EventType,
+    name: &'a str,
+    virksomhetstype: Virksomhetstype,
+}
+
+/// A feed that this registry does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Enhetsregisteret has no feed {feed}")]
+pub struct UnknownFeed {
+    /// Its name.
+    pub feed: String,
+}
+
+impl<'a> Feed<'a> {
+    /// The feed of that name.
+    pub fn new(source: &'a Source, event_type: &'a EventType, name: &'a str) -> Result<Self, UnknownFeed> {
+        let virksomhetstype = match name {
+            "enheter" => Virksomhetstype::Enhet,
+            "underenheter" => Virksomhetstype::Underenhet,
+            _ => return Err(UnknownFeed { feed: name.to_owned() }),
+        };
+        Ok(Self { source, event_type, name, virksomhetstype })
+    }
+
+    /// The kind of unit that it tells of.
+    pub fn virksomhetstype(&self) -> Virksomhetstype {
+        self.virksomhetstype
+    }
+
+    /// Whether the unit must be looked up: a removal needs no state, and must not wait for one.
+    pub fn needs_look_up(item: &Item<Change>) -> bool {
+        item.change.endringstype != Endringstype::Fjernet
+    }
+
+    /// Maps an item. `answer` is `None` where there was no look-up, or none that succeeded.
+    pub fn event(&self, item: &Item<Change>, answer: Option<&Answer>) -> Result<Event, Unmapped> {
+        let (endringstype, state) = outcome(item.change.endringstype, answer)?;
+        let value = self.value(item, endringstype, state);
+        let event = Event {
+            topic: self.event_type.topic.clone(),
+            key: item.key.clone(),
+            attributes: self.attributes(item, endringstype, state),
+            value: avro::encode(&value).map_err(|_| Unmapped::new(reasons::UNENCODABLE))?,
+            state_hash: state.map(|state| state.state_hash.clone()),
+            consequence: match endringstype {
+                Endringstype::Fjernet => Consequence::Removed { position: item.position },
+                Endringstype::Slettet => Consequence::Ends,
+                _ => Consequence::Lives,
+            },
+        };
+        let attributes_bytes: usize = event.attributes.extensions.values().map(String::len).sum();
+        if event.value.len() + attributes_bytes > RECORD_BYTES_MAX {
+            return Err(Unmapped::new(reasons::TOO_LARGE));
+        }
+        Ok(event)
+    }
+
+    fn value(&self, item: &Item<Change>, endringstype: Endringstype, state: Option<&State>) -> VirksomhetEndret {
+        VirksomhetEndret {
+            organisasjonsnummer: item.key.clone(),
+            endringstype,
+            endringer: item.change.endringer.clone(),
+            funnet: FUNNET.to_owned(),
+            kilde: format!("{}/{}", self.source.name, self.name),
+            posisjon: item.position.to_string(),
+            tidspunkt: item.change.dato.clone(),
+            virksomhetstype: self.virksomhetstype.symbol().to_owned(),
+            virksomhet: state.map(|state| state.virksomhet.clone()),
+        }
+    }
+
+    fn attributes(&self, item: &Item<Change>, endringstype: Endringstype, state: Option<&State>) -> Attributes {
+        let source = self.source.ce_source(self.name);
+        let extensions = attributes(endringstype, self.virksomhetstype, FUNNET, state.map(|state| &state.virksomhet));
+        Attributes {
+            id: event_id(&source, &item.position.to_string(), &item.key, "").to_string(),
+            source,
+            ce_type: self.event_type.ce_type.clone(),
+            subject: Some(item.key.clone()),
+            time: item.change.dato.clone().filter(|dato| rfc3339::is_moment(dato)),
+            extensions: extensions.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+/// What happened and how things stand, from what the feed and the look-up say.
+fn outcome(told: Endringstype, answer: Option<&Answer>) -> Result<(Endringstype, Option<&State>), Unmapped> {
+    match (told, answer) {
+        (Endringstype::Fjernet, _) | (_, Some(Answer::Gone)) => Ok((Endringstype::Fjernet, None)),
+        (told, Some(Answer::State(state))) => Ok((told, Some(state.as_ref()))),
+        (Endringstype::Slettet, Some(Answer::Unknown)) => Ok((Endringstype::Slettet, None)),
+        (_, Some(Answer::Unknown)) => Err(Unmapped::new(reasons::UNKNOWN)),
+        (_, Some(Answer::Unusable(unmapped))) => Err(unmapped.clone()),
+        (_, None) => Err(Unmapped::new(reasons::LOOK_UP_FAILED)),
+    }
+}

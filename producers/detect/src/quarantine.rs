@@ -1,0 +1,92 @@
+//! What could not be understood, on its way to `ryggrad.quarantine`.
+//!
+//! The content is sealed by the shell before it becomes a record. A reason is one of a fixed
+//! set of texts and must never quote the content.
+
+use ryggrad_schemas::EncodedRecord;
+use ryggrad_schemas::catalogue::{Source, topics};
+
+use crate::event::RECORD_BYTES_MAX;
+
+/// Why something was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason {
+    /// Short name, for metrics.
+    pub code: &'static str,
+    /// For people.
+    pub text: &'static str,
+}
+
+/// The content had to be left out, since Kafka takes no record of that size.
+pub const TOO_LARGE_TO_KEEP: Reason =
+    Reason { code: "too-large-to-keep", text: "it could not be used, and is too large to be kept; ask upstream for the position" };
+
+/// One thing set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Where in the feed it stood; where it has no readable position, the one before it.
+    pub position: u64,
+    /// Why.
+    pub reason: Reason,
+    /// What upstream sent, not yet sealed.
+    pub raw: Vec<u8>,
+}
+
+impl Quarantined {
+    /// Sets content aside. Too much of it is left out rather than let it stop the feed.
+    pub fn new(position: u64, reason: Reason, raw: Vec<u8>) -> Self {
+        if raw.len() > RECORD_BYTES_MAX {
+            return Self { position, reason: TOO_LARGE_TO_KEEP, raw: Vec::new() };
+        }
+        Self { position, reason, raw }
+    }
+
+    /// The record's key, which is also the context that its content is sealed to.
+    pub fn key(&self, source: &Source, feed: &str) -> String {
+        format!("{}/{feed}/{}", source.name, self.position)
+    }
+
+    /// The record, around the sealed content.
+    pub fn to_record(&self, source: &Source, feed: &str, sealed: Vec<u8>) -> EncodedRecord {
+        let headers = [
+            ("source", source.name.clone()),
+            ("feed", feed.to_owned()),
+            ("position", self.position.to_string()),
+            ("reason", self.reason.text.to_owned()),
+        ];
+        EncodedRecord {
+            topic: topics::QUARANTINE.to_owned(),
+            partition: None,
+            key: self.key(source, feed),
+            value: Some(sealed),
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use ryggrad_schemas::Catalogue;
+
+    use super::*;
+
+    const REASON: Reason = Reason { code: "test", text: "a test" };
+
+    #[test]
+    fn a_quarantine_record_says_where_and_why_and_holds_only_what_was_sealed() {
+        let source = Catalogue::built_in().source("enhetsregisteret").unwrap();
+        let quarantined = Quarantined::new(17, REASON, b"secret".to_vec());
+        let record = quarantined.to_record(source, "enheter", b"sealed".to_vec());
+        assert_eq!((record.topic.as_str(), record.key.as_str()), ("ryggrad.quarantine", "enhetsregisteret/enheter/17"));
+        assert_eq!(record.value.as_deref(), Some(b"sealed".as_slice()));
+        let expected = [("source", "enhetsregisteret"), ("feed", "enheter"), ("position", "17"), ("reason", "a test")];
+        assert_eq!(record.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn content_that_no_record_can_hold_is_left_out() {
+        let quarantined = Quarantined::new(1, REASON, vec![0; RECORD_BYTES_MAX + 1]);
+        assert_eq!((quarantined.reason, quarantined.raw.len()), (TOO_LARGE_TO_KEEP, 0));
+    }
+}

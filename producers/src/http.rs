@@ -1,0 +1,175 @@
+//! Asks upstream over HTTP: bounded in time, size, pace and patience.
+//!
+//! 429, 5xx and broken connections are asked again with backoff; every other status is the
+//! caller's to judge. Must never follow a redirect to another host, nor name an address's
+//! query or an answer's content in an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, redirect};
+use ryggrad_detect::decide::Backoff;
+use url::{Host, Url};
+
+use crate::pace::{Pace, retry_after};
+use crate::{ProducerConfig, Telemetry};
+
+const REDIRECTS_MAX: usize = 5;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No connection, or it broke.
+    #[error("upstream cannot be reached, or broke off")]
+    Transport(#[source] reqwest::Error),
+    /// Upstream says that it can't answer now.
+    #[error("upstream cannot answer now (status {status})")]
+    Unavailable {
+        /// HTTP status.
+        status: u16,
+    },
+    /// More than is read.
+    #[error("the answer is longer than {bytes_max} bytes")]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+}
+
+impl HttpError {
+    fn is_transient(&self) -> bool {
+        !matches!(self, Self::TooLarge { .. })
+    }
+
+    /// Short name, for metrics.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Transport(error) if error.is_timeout() => "timeout".to_owned(),
+            Self::Transport(error) if error.is_connect() => "connect".to_owned(),
+            Self::Transport(_) => "transport".to_owned(),
+            Self::Unavailable { status } => format!("status-{status}"),
+            Self::TooLarge { .. } => "too-large".to_owned(),
+        }
+    }
+}
+
+/// An answer that the caller judges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body of status 200; else empty.
+    pub body: Vec<u8>,
+    /// The answer's ETag.
+    pub etag: Option<String>,
+}
+
+/// A client for one upstream. Clones share connections and pace.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: Client,
+    pace: Arc<Pace>,
+    attempts_max: u32,
+    backoff: Backoff,
+    telemetry: Telemetry,
+    source: String,
+}
+
+impl Http {
+    /// A client for the upstream at `base`, which `source` names in metrics.
+    pub fn new(config: &ProducerConfig, base: &Url, source: &str, telemetry: Telemetry) -> Result<Self, reqwest::Error> {
+        // The first one wins; whoever was first chose the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(&config.user_agent)
+            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
+            .timeout(Duration::from_millis(config.request_timeout_ms))
+            .redirect(redirect::Policy::custom(same_host));
+        // A proxy can't reach what only this machine has.
+        if is_loopback(base) {
+            builder = builder.no_proxy();
+        }
+        Ok(Self {
+            client: builder.build()?,
+            pace: Arc::new(Pace::new(config.requests_per_second_max)),
+            attempts_max: config.request_attempts_max,
+            backoff: config.backoff(),
+            telemetry,
+            source: source.to_owned(),
+        })
+    }
+
+    /// Asks, again where that may help. With an ETag the answer may be 304.
+    pub async fn get(&self, url: &Url, etag: Option<&str>, bytes_max: usize) -> Result<Answer, HttpError> {
+        let mut failures = 0;
+        loop {
+            self.pace.turn().await;
+            let error = match self.attempt(url, etag, bytes_max).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            failures += 1;
+            if !error.is_transient() || failures >= self.attempts_max {
+                return Err(error);
+            }
+            self.telemetry.retried(&self.source, &error.code());
+            let delay_ms = self.backoff.delay_ms(failures, rand::random());
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
+    }
+
+    async fn attempt(&self, url: &Url, etag: Option<&str>, bytes_max: usize) -> Result<Answer, HttpError> {
+        let mut request = self.client.get(url.clone());
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let response = request.send().await.map_err(transport)?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            let pause = header(&response, RETRY_AFTER.as_str()).and_then(|text| retry_after(&text, Timestamp::now()));
+            pause.into_iter().for_each(|pause| self.pace.pause(pause));
+            return Err(HttpError::Unavailable { status: status.as_u16() });
+        }
+        let etag = header(&response, ETAG.as_str());
+        let body = if status == StatusCode::OK { read(response, bytes_max).await? } else { Vec::new() };
+        Ok(Answer { status: status.as_u16(), body, etag })
+    }
+}
+
+async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(HttpError::TooLarge { bytes_max });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn transport(error: reqwest::Error) -> HttpError {
+    HttpError::Transport(error.without_url())
+}
+
+fn header(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let origin =
+        attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default()));
+    let target = attempt.url();
+    let target = Some((target.scheme().to_owned(), target.host_str().map(str::to_owned), target.port_or_known_default()));
+    if origin == target && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
