@@ -21,6 +21,8 @@ pub struct BridgeConfig {
     pub pending_max: usize,
     /// Of these, per key.
     pub pending_per_key_max: usize,
+    /// Rendered bytes of these, per subscription.
+    pub pending_bytes_max: usize,
     /// Attempts at the same time per subscription.
     pub in_flight_max: usize,
     /// Attempts at the same time in all.
@@ -56,6 +58,7 @@ impl Default for BridgeConfig {
             replication: 1,
             pending_max: 1_024,
             pending_per_key_max: 64,
+            pending_bytes_max: 8 * 1024 * 1024,
             in_flight_max: 16,
             in_flight_total_max: 512,
             retry_first_ms: 1_000,

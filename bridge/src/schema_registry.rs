@@ -33,8 +33,8 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/schemas/guids/{guid}", get(by_guid))
         .route("/config", get(async || answer(json!({"compatibilityLevel": "FULL_TRANSITIVE"}))))
         .route("/mode", get(async || answer(json!({"mode": "READONLY"}))))
-        .fallback(async || not_found(404, "no such resource"))
-        .method_not_allowed_fallback(async || not_found(404, "no such resource"))
+        .fallback(async || NO_RESOURCE)
+        .method_not_allowed_fallback(async || NO_RESOURCE)
 }
 
 #[derive(Deserialize)]
@@ -71,68 +71,92 @@ fn full(subject: &str, version: &SchemaVersion) -> Value {
     json!({"subject": subject, "version": version.version, "id": version.id, "guid": guid(version).to_string(), "schemaType": "AVRO", "schema": version.text})
 }
 
-async fn versions(Path(subject): Path<String>) -> Response {
-    let versions = versions_of(&subject);
-    if versions.is_empty() { no_subject() } else { answer(json!(versions.iter().map(|version| version.version).collect::<Vec<_>>())) }
+/// Why an answer is no schema, in the registry's own numbers.
+struct Refusal {
+    status: StatusCode,
+    code: u32,
+    message: &'static str,
 }
 
-fn pick(subject: &str, version: &str) -> Result<&'static SchemaVersion, Response> {
+impl Refusal {
+    const fn not_found(code: u32, message: &'static str) -> Self {
+        Self { status: StatusCode::NOT_FOUND, code, message }
+    }
+    const fn unprocessable(code: u32, message: &'static str) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, code, message }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, answer(json!({"error_code": self.code, "message": self.message}))).into_response()
+    }
+}
+
+const NO_RESOURCE: Refusal = Refusal::not_found(404, "no such resource");
+const NO_SUBJECT: Refusal = Refusal::not_found(40401, "no such subject");
+const NO_VERSION: Refusal = Refusal::not_found(40402, "no such version");
+const NO_SCHEMA: Refusal = Refusal::not_found(40403, "no such schema");
+const BAD_SCHEMA: Refusal = Refusal::unprocessable(42201, "the body has no schema");
+const BAD_VERSION: Refusal = Refusal::unprocessable(42202, "a version is a number or latest");
+const READ_ONLY: Refusal = Refusal::unprocessable(42205, "this registry is read-only; schemas are published with Ryggrad itself");
+
+async fn versions(Path(subject): Path<String>) -> Result<Response, Refusal> {
+    let versions = versions_of(&subject);
+    if versions.is_empty() {
+        return Err(NO_SUBJECT);
+    }
+    Ok(answer(json!(versions.iter().map(|version| version.version).collect::<Vec<_>>())))
+}
+
+fn pick(subject: &str, version: &str) -> Result<&'static SchemaVersion, Refusal> {
     let versions = versions_of(subject);
     let found = match version {
         "latest" | "-1" => versions.iter().max_by_key(|known| known.version),
         number => {
-            let number: u32 = number.parse().map_err(|_| failure(StatusCode::UNPROCESSABLE_ENTITY, 42202, "a version is a number or latest"))?;
+            let number: u32 = number.parse().map_err(|_| BAD_VERSION)?;
             versions.iter().find(|known| known.version == number)
         }
     };
-    match found {
-        Some(version) => Ok(version),
-        None if versions.is_empty() => Err(no_subject()),
-        None => Err(not_found(40402, "no such version")),
-    }
+    found.copied().ok_or(if versions.is_empty() { NO_SUBJECT } else { NO_VERSION })
 }
 
-async fn version(Path((subject, version)): Path<(String, String)>) -> Response {
-    pick(&subject, &version).map_or_else(|refusal| refusal, |version| answer(full(&subject, version)))
+async fn version(Path((subject, version)): Path<(String, String)>) -> Result<Response, Refusal> {
+    Ok(answer(full(&subject, pick(&subject, &version)?)))
 }
 
-async fn version_schema(Path((subject, version)): Path<(String, String)>) -> Response {
-    pick(&subject, &version).map_or_else(|refusal| refusal, |version| text(version.text))
+async fn version_schema(Path((subject, version)): Path<(String, String)>) -> Result<Response, Refusal> {
+    Ok(text(pick(&subject, &version)?.text))
 }
 
-fn pick_id(id: &str) -> Result<&'static SchemaVersion, Response> {
-    id.parse().ok().and_then(manifest::by_id).ok_or_else(no_schema)
+fn pick_id(id: &str) -> Result<&'static SchemaVersion, Refusal> {
+    id.parse().ok().and_then(manifest::by_id).ok_or(NO_SCHEMA)
 }
 
-async fn by_id(Path(id): Path<String>, Query(asked): Query<Asked>) -> Response {
-    let version = match pick_id(&id) {
-        Ok(version) => version,
-        Err(refusal) => return refusal,
-    };
+async fn by_id(Path(id): Path<String>, Query(asked): Query<Asked>) -> Result<Response, Refusal> {
+    let version = pick_id(&id)?;
     let mut body = json!({"schema": version.text, "schemaType": "AVRO", "guid": guid(version).to_string()});
-    if let Some((subject, _)) = all().find(|(_, known)| known.id == version.id) {
+    if let Some((subject, _)) = holders(version).next() {
         body["subject"] = json!(subject);
         body["version"] = json!(version.version);
     }
     if asked.fetch_max_id.is_some_and(|wanted| wanted.eq_ignore_ascii_case("true")) {
         body["maxId"] = json!(manifest::all().iter().map(|known| known.id).max());
     }
-    answer(body)
+    Ok(answer(body))
 }
 
-async fn by_id_schema(Path(id): Path<String>) -> Response {
-    pick_id(&id).map_or_else(|refusal| refusal, |version| text(version.text))
+async fn by_id_schema(Path(id): Path<String>) -> Result<Response, Refusal> {
+    Ok(text(pick_id(&id)?.text))
 }
 
-async fn by_id_subjects(Path(id): Path<String>) -> Response {
-    pick_id(&id).map_or_else(|refusal| refusal, |version| answer(json!(holders(version).map(|(subject, _)| subject).collect::<Vec<_>>())))
+async fn by_id_subjects(Path(id): Path<String>) -> Result<Response, Refusal> {
+    Ok(answer(json!(holders(pick_id(&id)?).map(|(subject, _)| subject).collect::<Vec<_>>())))
 }
 
-async fn by_id_versions(Path(id): Path<String>) -> Response {
-    pick_id(&id).map_or_else(
-        |refusal| refusal,
-        |version| answer(json!(holders(version).map(|(subject, known)| json!({"subject": subject, "version": known.version})).collect::<Vec<_>>())),
-    )
+async fn by_id_versions(Path(id): Path<String>) -> Result<Response, Refusal> {
+    let holders = holders(pick_id(&id)?).map(|(subject, version)| json!({"subject": subject, "version": version.version}));
+    Ok(answer(json!(holders.collect::<Vec<_>>())))
 }
 
 fn holders(version: &SchemaVersion) -> impl Iterator<Item = (String, &'static SchemaVersion)> {
@@ -140,52 +164,28 @@ fn holders(version: &SchemaVersion) -> impl Iterator<Item = (String, &'static Sc
     all().filter(move |(_, known)| known.id == id)
 }
 
-async fn by_guid(Path(wanted): Path<String>) -> Response {
-    let found = manifest::all().iter().find(|version| guid(version).to_string() == wanted.to_lowercase());
-    found.map_or_else(no_schema, |version| answer(json!({"schema": version.text, "schemaType": "AVRO", "guid": wanted})))
+async fn by_guid(Path(wanted): Path<String>) -> Result<Response, Refusal> {
+    let found = manifest::all().iter().find(|version| guid(version).to_string() == wanted.to_lowercase()).ok_or(NO_SCHEMA)?;
+    Ok(answer(json!({"schema": found.text, "schemaType": "AVRO", "guid": wanted})))
 }
 
 /// Finds the version that a schema is.
-async fn find(Path(subject): Path<String>, body: Bytes) -> Response {
-    match same(&subject, &body) {
-        Ok(Some(version)) => answer(full(&subject, version)),
-        Ok(None) => no_schema(),
-        Err(refusal) => refusal,
-    }
+async fn find(Path(subject): Path<String>, body: Bytes) -> Result<Response, Refusal> {
+    Ok(answer(full(&subject, same(&subject, &body)?.ok_or(NO_SCHEMA)?)))
 }
 
 /// Registering what is there already succeeds, as serializers expect; anything else is refused.
-async fn register(Path(subject): Path<String>, body: Bytes) -> Response {
-    match same(&subject, &body) {
-        Ok(Some(version)) => answer(json!({"id": version.id, "version": version.version, "guid": guid(version).to_string(), "schemaType": "AVRO", "schema": version.text})),
-        Ok(None) => failure(StatusCode::UNPROCESSABLE_ENTITY, 42205, "this registry is read-only; schemas are published with Ryggrad itself"),
-        Err(refusal) => refusal,
-    }
+async fn register(Path(subject): Path<String>, body: Bytes) -> Result<Response, Refusal> {
+    Ok(answer(full(&subject, same(&subject, &body)?.ok_or(READ_ONLY)?)))
 }
 
-fn same(subject: &str, body: &[u8]) -> Result<Option<&'static SchemaVersion>, Response> {
+fn same(subject: &str, body: &[u8]) -> Result<Option<&'static SchemaVersion>, Refusal> {
     let versions = versions_of(subject);
     if versions.is_empty() {
-        return Err(no_subject());
+        return Err(NO_SUBJECT);
     }
-    let given: Given = serde_json::from_slice(body).map_err(|_| failure(StatusCode::UNPROCESSABLE_ENTITY, 42201, "the body has no schema"))?;
+    let given: Given = serde_json::from_slice(body).map_err(|_| BAD_SCHEMA)?;
     Ok(versions.into_iter().rev().find(|version| manifest::is_same(version, &given.schema)))
-}
-
-fn no_subject() -> Response {
-    not_found(40401, "no such subject")
-}
-
-fn no_schema() -> Response {
-    not_found(40403, "no such schema")
-}
-
-fn not_found(code: u32, message: &str) -> Response {
-    failure(StatusCode::NOT_FOUND, code, message)
-}
-
-fn failure(status: StatusCode, code: u32, message: &str) -> Response {
-    (status, answer(json!({"error_code": code, "message": message}))).into_response()
 }
 
 fn answer(body: Value) -> Response {

@@ -14,7 +14,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ryggrad_consumers::{is_unreachable, read};
+use ryggrad_consumers::read;
 
 use crate::client::CallError;
 use crate::output;
@@ -116,7 +116,7 @@ fn judge_read(error: &read::Error) -> (Code, Option<String>) {
 }
 
 fn judge_log(error: &ryggrad_log::Error) -> (Code, Option<String>) {
-    if is_unreachable(error) {
+    if error.is_unreachable() {
         let remedy = "is Kafka running? Start it with ./ryggrad up, or name it with --kafka or KAFKA_BOOTSTRAP";
         return (Code::Unreachable, Some(remedy.to_owned()));
     }

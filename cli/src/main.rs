@@ -14,7 +14,7 @@ mod simulate;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use commands::{bridge, consume, listen, produce, subscriptions, tokens, topics, up};
+use commands::{bench, bridge, consume, listen, produce, subscriptions, tokens, topics, up};
 use tokio_util::sync::CancellationToken;
 use exit::Code;
 use tracing_subscriber::EnvFilter;
@@ -58,6 +58,9 @@ enum Command {
     Subscriptions(subscriptions::Args),
     Tokens(tokens::Args),
     Topics(topics::Args),
+    /// Measures, against the raw library in the same run
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Plays a registry, for trials and tests
     #[command(subcommand)]
     Simulate(SimulateCommand),
@@ -90,6 +93,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Subscriptions(args) => subscriptions::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
+        Command::Bench(command) => bench::run(command, stop_on_signal()?).await,
         Command::Simulate(SimulateCommand::Enhetsregisteret(args)) => {
             simulate::run(args, stop_on_signal()?).await?;
             Ok(Code::Ok)

@@ -17,7 +17,7 @@ mod request;
 
 pub use event::{Cause, Event, Payload, Place, Undecodable};
 pub use filter::Filter;
-pub use marks::{is_unreachable, watermarks_of};
+pub use marks::watermarks_of;
 pub use point::{InvalidDuration, InvalidPoint, Point, duration_ms};
 pub use read::{Item, Reader};
 pub use request::{Request, Until};

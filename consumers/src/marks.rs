@@ -1,7 +1,7 @@
-//! Questions to the log that concern several partitions at once, or what an error means.
+//! Questions to the log that concern several partitions at once.
 
 use futures_util::future::try_join_all;
-use ryggrad_log::{Connection, Error, Remedy, Watermarks};
+use ryggrad_log::{Connection, Error, Watermarks};
 
 /// Where each of these partitions begins and ends, in the order asked.
 pub async fn watermarks_of(
@@ -15,12 +15,4 @@ pub async fn watermarks_of(
         partitions.iter().map(async |&partition| Ok((partition, ryggrad_log::watermarks(connection, topic, partition, timeout_ms).await?))),
     )
     .await
-}
-
-/// Whether an error means that no broker answers, rather than that one refuses.
-pub fn is_unreachable(error: &Error) -> bool {
-    // The log keeps librdkafka's types to itself, so its codes can only be known by name.
-    const AWAY: [&str; 5] = ["BrokerTransportFailure", "AllBrokersDown", "OperationTimedOut", "Resolve", "RequestTimedOut"];
-    let said = error.source.to_string();
-    error.remedy == Remedy::Retry && AWAY.iter().any(|code| said.contains(code))
 }

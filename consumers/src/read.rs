@@ -11,7 +11,7 @@ use ryggrad_schemas::{Catalogue, LogRecord};
 use tokio::time::Instant;
 
 use crate::request::{partitions_of, timed};
-use crate::{Event, Filter, Point, Request, Undecodable, Until, is_unreachable, watermarks_of};
+use crate::{Event, Filter, Point, Request, Undecodable, Until, watermarks_of};
 
 /// What a reader gives.
 #[derive(Debug)]
@@ -215,7 +215,7 @@ impl Reader {
 
 /// Only now, so that a reader needs no right to describe the topic as long as all is well.
 async fn explain(connection: &Connection, topic: &str, error: ryggrad_log::Error) -> Error {
-    if is_unreachable(&error) {
+    if error.is_unreachable() {
         return error.into();
     }
     let asked: Vec<_> = Catalogue::built_in().topic(topic).cloned().into_iter().collect();

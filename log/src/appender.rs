@@ -6,12 +6,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use ryggrad_schemas::EncodedRecord;
 use tokio::sync::oneshot;
 
+use crate::connection::Listener;
 use crate::publisher::to_base_record;
 use crate::{Connection, Error, Remedy};
 
@@ -28,7 +30,15 @@ type Answer = oneshot::Sender<Result<Appended, KafkaError>>;
 
 struct Context;
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Listener.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Listener.error(error, reason);
+    }
+}
 
 impl ProducerContext for Context {
     // A mutex because the trait wants the opaque shared; it is taken once.

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::{Deserialize, Serialize};
 
 /// Where Kafka is and how to speak to it.
@@ -35,3 +39,25 @@ impl Connection {
         config
     }
 }
+
+/// Takes what librdkafka says on the side. Errors that matter come back from the calls
+/// themselves, so that here they are only of interest to those who look closely.
+pub(crate) struct Listener;
+
+impl ClientContext for Listener {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => tracing::error!(facility, message, "librdkafka"),
+            _ => tracing::debug!(facility, message, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is no error; it is asked for.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::debug!(%error, reason, "librdkafka");
+        }
+    }
+}
+
+impl ConsumerContext for Listener {}

@@ -35,6 +35,27 @@ impl Error {
         Self { doing: doing.into(), remedy, source: source.into() }
     }
 
+    /// Whether no broker answers, as opposed to one that refuses.
+    pub fn is_unreachable(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let code = self.source.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
+        matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::MessageTimedOut))
+    }
+
+    /// Whether a newer producer of the same transactional id has taken over. Our own transaction
+    /// that timed out looks just the same.
+    pub fn is_fenced(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let Some(error) = self.source.downcast_ref::<KafkaError>() else { return false };
+        let code = match error {
+            KafkaError::Transaction(error) => Some(error.code()),
+            error => error.rdkafka_error_code(),
+        };
+        // librdkafka makes some of them "fatal" and leaves the reason to the text.
+        matches!(code, Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced))
+            || ["fence", "old epoch"].iter().any(|word| error.to_string().contains(word))
+    }
+
     /// The whole chain in one line.
     pub fn chain(&self) -> String {
         format!("{self}: {}", self.source)

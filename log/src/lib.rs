@@ -9,6 +9,7 @@
 //! silent reset; no librdkafka type or thread leaks out; every error says what to do about it.
 
 mod appender;
+pub mod bench;
 mod connection;
 mod error;
 mod local_broker;
@@ -22,7 +23,7 @@ pub use appender::{Appended, Appender};
 pub use connection::Connection;
 pub use error::{Error, Remedy};
 pub use local_broker::{Durability, LocalBroker, LocalBrokerError, LocalBrokerOptions};
-pub use offsets::{Moment, Pulse, Watermarks, cluster_id, offset_at_time, offsets_of, open_transaction, watermarks};
+pub use offsets::{Moment, Pulse, TransactionWatch, Watermarks, cluster_id, offset_at_time, offsets_of, watermarks};
 pub use publisher::{Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
 pub use seal::{Seal, SealError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::connection::Listener;
 use crate::publisher::blocking;
 use crate::{Connection, Error, Remedy};
 
@@ -24,15 +25,28 @@ pub async fn watermarks(connection: &Connection, topic: &str, partition: i32, ti
     blocking(move || fetch(&consumer, &topic, partition, timeout_ms)).await
 }
 
-/// Whether a transaction is open on a partition: its committed part ends before its end.
-pub async fn open_transaction(connection: &Connection, topic: &str, partition: i32, timeout_ms: u64) -> Result<bool, Error> {
-    let (committed, all) = (asker(connection, "read_committed")?, asker(connection, "read_uncommitted")?);
-    let topic = topic.to_owned();
-    blocking(move || {
-        let end = fetch(&all, &topic, partition, timeout_ms)?.high;
-        Ok(fetch(&committed, &topic, partition, timeout_ms)?.high < end)
-    })
-    .await
+/// Looks whether a transaction is open: the committed part of a partition ends before its end.
+#[derive(Clone)]
+pub struct TransactionWatch {
+    committed: Arc<BaseConsumer<Listener>>,
+    all: Arc<BaseConsumer<Listener>>,
+}
+
+impl TransactionWatch {
+    /// A watch on a connection.
+    pub fn new(connection: &Connection) -> Result<Self, Error> {
+        Ok(Self { committed: Arc::new(asker(connection, "read_committed")?), all: Arc::new(asker(connection, "read_uncommitted")?) })
+    }
+
+    /// Whether a transaction is open on a partition.
+    pub async fn is_open(&self, topic: &str, partition: i32, timeout_ms: u64) -> Result<bool, Error> {
+        let (watch, topic) = (self.clone(), topic.to_owned());
+        blocking(move || {
+            let end = fetch(&watch.all, &topic, partition, timeout_ms)?.high;
+            Ok(fetch(&watch.committed, &topic, partition, timeout_ms)?.high < end)
+        })
+        .await
+    }
 }
 
 /// The first offset whose record was appended at `time_ms` or later; the end if there is none.
@@ -58,7 +72,7 @@ pub async fn offsets_of(connection: &Connection, topic: &str, partitions: i32, m
     blocking(move || (0..partitions).map(|partition| offset_of(&consumer, &topic, partition, moment, timeout_ms)).collect()).await
 }
 
-fn offset_of(consumer: &BaseConsumer, topic: &str, partition: i32, moment: Moment, timeout_ms: u64) -> Result<i64, Error> {
+fn offset_of(consumer: &BaseConsumer<Listener>, topic: &str, partition: i32, moment: Moment, timeout_ms: u64) -> Result<i64, Error> {
     let Moment::Time(time_ms) = moment else {
         let found = fetch(consumer, topic, partition, timeout_ms)?;
         return Ok(if moment == Moment::Beginning { found.low } else { found.high });
@@ -91,7 +105,7 @@ pub async fn cluster_id(connection: &Connection, timeout_ms: u64) -> Result<Stri
 }
 
 /// Asks, again and again, whether the brokers answer.
-pub struct Pulse(Arc<BaseConsumer>);
+pub struct Pulse(Arc<BaseConsumer<Listener>>);
 
 impl Pulse {
     /// A pulse on a connection.
@@ -110,18 +124,18 @@ impl Pulse {
     }
 }
 
-fn fetch(consumer: &BaseConsumer, topic: &str, partition: i32, timeout_ms: u64) -> Result<Watermarks, Error> {
+fn fetch(consumer: &BaseConsumer<Listener>, topic: &str, partition: i32, timeout_ms: u64) -> Result<Watermarks, Error> {
     consumer
         .fetch_watermarks(topic, partition, Duration::from_millis(timeout_ms))
         .map(|(low, high)| Watermarks { low, high })
         .map_err(|error| Error::new(format!("ask for the ends of {topic}/{partition}"), error))
 }
 
-fn asker(connection: &Connection, isolation: &str) -> Result<BaseConsumer, Error> {
+fn asker(connection: &Connection, isolation: &str) -> Result<BaseConsumer<Listener>, Error> {
     connection
         .client()
         .set("group.id", "ryggrad-reader")
         .set("isolation.level", isolation)
-        .create()
+        .create_with_context(Listener)
         .map_err(|error| Error::new("create a consumer", error))
 }

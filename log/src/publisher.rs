@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use ryggrad_schemas::EncodedRecord;
 
+use crate::connection::Listener;
 use crate::{Connection, Error, Remedy};
 
 /// Limits of a publisher.
@@ -31,9 +32,16 @@ impl Default for PublisherOptions {
     }
 }
 
+impl ProducerContext for Listener {
+    type DeliveryOpaque = ();
+
+    // A record that fails makes the commit fail, which tells.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
 /// A transactional producer.
 pub struct Publisher {
-    producer: Arc<ThreadedProducer<DefaultProducerContext>>,
+    producer: Arc<ThreadedProducer<Listener>>,
     transactional_id: String,
     operation_timeout: Duration,
 }
@@ -56,8 +64,8 @@ impl Publisher {
         let operation_timeout = Duration::from_millis(options.operation_timeout_ms.into());
         let id = transactional_id.to_owned();
         blocking(move || {
-            let producer: ThreadedProducer<DefaultProducerContext> =
-                config.create().map_err(|error| Error::new("create a producer", error))?;
+            let producer: ThreadedProducer<Listener> =
+                config.create_with_context(Listener).map_err(|error| Error::new("create a producer", error))?;
             producer
                 .init_transactions(operation_timeout)
                 .map_err(|error| Error::new(format!("start transactions as {id}"), error))?;
@@ -88,7 +96,7 @@ impl Publisher {
     }
 }
 
-fn transaction(producer: &ThreadedProducer<DefaultProducerContext>, records: &[EncodedRecord], timeout: Duration) -> Result<(), KafkaError> {
+fn transaction(producer: &ThreadedProducer<Listener>, records: &[EncodedRecord], timeout: Duration) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
     for record in records {
         enqueue(producer, record, timeout)?;
@@ -103,7 +111,8 @@ fn transaction(producer: &ThreadedProducer<DefaultProducerContext>, records: &[E
     }
 }
 
-fn enqueue(producer: &ThreadedProducer<DefaultProducerContext>, record: &EncodedRecord, timeout: Duration) -> Result<(), KafkaError> {
+#[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work; the full queue is the back-pressure")]
+fn enqueue(producer: &ThreadedProducer<Listener>, record: &EncodedRecord, timeout: Duration) -> Result<(), KafkaError> {
     let deadline = Instant::now() + timeout;
     let mut outgoing = to_base_record(record);
     loop {

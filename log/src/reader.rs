@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use ryggrad_schemas::LogRecord;
 use tokio::sync::mpsc;
 
+use crate::connection::Listener;
 use crate::{Connection, Error, Remedy};
 
 /// Where to start in a partition.
@@ -93,7 +94,7 @@ pub fn follow(connection: &Connection, topic: &str, starts: &[(i32, Start)], lim
     Ok(Follower { receiver })
 }
 
-fn run(consumer: &BaseConsumer, sender: &mpsc::Sender<Read>, batch_records_max: usize) {
+fn run(consumer: &BaseConsumer<Listener>, sender: &mpsc::Sender<Read>, batch_records_max: usize) {
     let mut batch = Vec::new();
     while !sender.is_closed() {
         // Wait for the first, then take what is there.
@@ -164,9 +165,9 @@ pub async fn read_to_end(connection: &Connection, topic: &str, partition: i32, r
     .await
 }
 
-fn assigned(connection: &Connection, topic: &str, starts: &[(i32, Start)], limits: &ReaderLimits) -> Result<BaseConsumer, Error> {
+fn assigned(connection: &Connection, topic: &str, starts: &[(i32, Start)], limits: &ReaderLimits) -> Result<BaseConsumer<Listener>, Error> {
     let doing = || format!("read {topic}");
-    let consumer: BaseConsumer = connection
+    let consumer: BaseConsumer<Listener> = connection
         .client()
         // librdkafka wants a name even where no group is joined and nothing is committed.
         .set("group.id", "ryggrad-reader")
@@ -181,7 +182,7 @@ fn assigned(connection: &Connection, topic: &str, starts: &[(i32, Start)], limit
         .set("fetch.message.max.bytes", (1024 * 1024).to_string())
         .set("queued.max.messages.kbytes", (limits.prefetch_bytes_max / 1024).max(1).to_string())
         .set("max.poll.interval.ms", "86400000")
-        .create()
+        .create_with_context(Listener)
         .map_err(|error| Error::new(doing(), error))?;
     let mut list = TopicPartitionList::new();
     for (partition, start) in starts {

@@ -2,15 +2,18 @@
 //!
 //! Must never change or delete a topic that exists: a difference is shown, and people decide.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use ryggrad_schemas::catalogue::Topic;
 
+use crate::connection::Listener;
+use crate::publisher::blocking;
 use crate::{Connection, Error, Remedy};
 
 /// One setting in which a topic differs from the catalogue.
@@ -43,14 +46,19 @@ pub enum State {
     Differs(Vec<Difference>),
 }
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Compares the catalogue's topics with the broker's.
 pub async fn check(connection: &Connection, topics: &[Topic]) -> Result<Vec<(String, State)>, Error> {
-    let admin = admin(connection)?;
+    let admin = Arc::new(admin(connection)?);
+    let partitions = partition_counts(Arc::clone(&admin)).await?;
     let mut states = Vec::with_capacity(topics.len());
     for topic in topics {
-        states.push((topic.name.clone(), state_of(&admin, topic).await?));
+        let state = match partitions.get(&topic.name) {
+            None => State::Missing,
+            Some(found) => compare(&admin, topic, *found).await?,
+        };
+        states.push((topic.name.clone(), state));
     }
     Ok(states)
 }
@@ -76,7 +84,7 @@ pub async fn ensure(connection: &Connection, topics: &[Topic], replication: i32)
     Ok(missing.into_iter().map(|topic| topic.name.clone()).collect())
 }
 
-async fn create(admin: &AdminClient<DefaultClientContext>, topic: &Topic, replication: i32) -> Result<(), Error> {
+async fn create(admin: &AdminClient<Listener>, topic: &Topic, replication: i32) -> Result<(), Error> {
     let doing = || format!("create the topic {}", topic.name);
     let config = topic.kafka_config();
     let mut new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(replication));
@@ -92,20 +100,24 @@ async fn create(admin: &AdminClient<DefaultClientContext>, topic: &Topic, replic
     }
 }
 
-async fn state_of(admin: &AdminClient<DefaultClientContext>, topic: &Topic) -> Result<State, Error> {
+/// Partition counts of all topics. Of all, since asking for one by name could create it.
+async fn partition_counts(admin: Arc<AdminClient<Listener>>) -> Result<HashMap<String, usize>, Error> {
+    blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, TIMEOUT).map_err(|error| Error::new("list the topics", error))?;
+        Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+    })
+    .await
+}
+
+async fn compare(admin: &AdminClient<Listener>, topic: &Topic, partitions: usize) -> Result<State, Error> {
     let doing = || format!("look at the topic {}", topic.name);
-    // All topics' metadata, since asking for one by name could create it at the broker.
-    let metadata = admin.inner().fetch_metadata(None, TIMEOUT).map_err(|error| Error::new(doing(), error))?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
-        return Ok(State::Missing);
-    };
     let mut differences = Vec::new();
     let mut compare = |setting: &str, expected: String, found: String| {
         if expected != found {
             differences.push(Difference { topic: topic.name.clone(), setting: setting.to_owned(), expected, found });
         }
     };
-    compare("partitions", topic.partitions.to_string(), found.partitions().len().to_string());
+    compare("partitions", topic.partitions.to_string(), partitions.to_string());
     let described = admin
         .describe_configs([&ResourceSpecifier::Topic(&topic.name)], &AdminOptions::new().request_timeout(Some(TIMEOUT)))
         .await
@@ -123,6 +135,6 @@ async fn state_of(admin: &AdminClient<DefaultClientContext>, topic: &Topic) -> R
     Ok(if differences.is_empty() { State::AsExpected } else { State::Differs(differences) })
 }
 
-fn admin(connection: &Connection) -> Result<AdminClient<DefaultClientContext>, Error> {
-    connection.client().create().map_err(|error| Error::new("create an admin client", error))
+fn admin(connection: &Connection) -> Result<AdminClient<Listener>, Error> {
+    connection.client().create_with_context(Listener).map_err(|error| Error::new("create an admin client", error))
 }

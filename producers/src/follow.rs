@@ -142,7 +142,10 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
         let (code, reason) = (error.code(), chain(error));
         self.telemetry.retried(self.name(), &code);
         warn!(source = self.name(), feed = self.feed, failures = self.failures, %code, %reason, "upstream_trouble");
-        self.state(FeedState::UpstreamTrouble(reason));
+        let went_backwards = matches!(error, UpstreamError::Page(PageFault::WentBackwards { .. }));
+        // Known already, and for a better reason.
+        let behind = self.behind.clone().filter(|_| went_backwards);
+        self.state(behind.unwrap_or(FeedState::UpstreamTrouble(reason)));
         self.config.backoff().delay_ms(self.failures, rand::random())
     }
 
@@ -197,7 +200,7 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
         if !steps.is_empty() {
             let batch = self.batch(base, &steps, answers).await?;
             match self.lane.publish(self.feed, &batch).await? {
-                Published::Committed => committed = Some(batch.next),
+                Published::Committed => (committed, self.failures) = (Some(batch.next), 0),
                 Published::Void => return Ok(None),
             }
         }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ryggrad_detect::batch::Batch;
-use ryggrad_detect::decide::{AfterFailure, AfterFence, Backoff, Failure, after_failure, after_fence, watch_ms};
+use ryggrad_detect::decide::{AfterFailure, AfterFence, Backoff, FENCES_WINDOW_MS, Failure, after_failure, after_fence, watch_ms};
 use ryggrad_detect::position::{self, FeedPosition, Standing, standing};
 use ryggrad_log::{Connection, Error, Publisher, PublisherOptions, Remedy, Seal, read_to_end};
 use ryggrad_schemas::EncodedRecord;
@@ -52,7 +52,7 @@ pub(crate) struct Lane {
 struct Writer {
     publisher: Option<Publisher>,
     has_started: bool,
-    last_fence: Option<Instant>,
+    fences: Vec<Instant>,
 }
 
 impl Lane {
@@ -209,8 +209,11 @@ impl Lane {
     }
 
     fn note_rival(&self, writer: &mut Writer, moved: bool) -> Result<(), End> {
-        let ago_ms = writer.last_fence.replace(Instant::now()).map(|last| u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX));
-        match after_fence(moved, ago_ms) {
+        let window = Duration::from_millis(FENCES_WINDOW_MS);
+        writer.fences.retain(|fence| fence.elapsed() < window);
+        let earlier = writer.fences.len();
+        writer.fences.push(Instant::now());
+        match after_fence(moved, earlier) {
             AfterFence::StartAnew => Ok(()),
             AfterFence::Stop => Err(ProducerError::TakenOver { source_name: self.source.name.clone() }.into()),
         }
@@ -279,12 +282,9 @@ impl Lane {
 }
 
 fn failure_of(error: &Error) -> Failure {
-    let text = chain(error);
-    // The log's remedy does not tell a fence from other fatal errors; librdkafka's texts do.
-    let fenced = ["fence", "old epoch"].iter().any(|word| text.contains(word));
     match error.remedy {
         Remedy::Abort => Failure::Aborted,
-        Remedy::Die if fenced => Failure::Fenced,
+        Remedy::Die if error.is_fenced() => Failure::Fenced,
         Remedy::Retry | Remedy::Die => Failure::Unknown,
     }
 }

@@ -4,6 +4,7 @@
 //! only one that fails again and again while others succeed is set aside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -79,12 +80,27 @@ impl<S: FeedSource> FeedLoop<'_, S> {
     }
 
     async fn ask(&self, keys: BTreeSet<String>) -> Result<Vec<(String, Result<S::Answer, UpstreamError>)>, End> {
-        let (source, feed, telemetry) = (self.source, self.feed, &self.telemetry);
         let asked = stream::iter(keys).map(|key| async move {
-            let outcome = source.look_up(feed, &key).await;
-            telemetry.looked_up(&source.source().name, feed, outcome.is_ok());
+            let outcome = self.ask_one(&key).await;
+            self.telemetry.looked_up(self.name(), self.feed, outcome.is_ok());
             (key, outcome)
         });
         self.until_stopped(asked.buffer_unordered(self.config.look_ups_in_flight_max).collect()).await
+    }
+
+    /// Asks again at once where only the answer's body was broken; the client has done so for
+    /// everything else.
+    async fn ask_one(&self, key: &str) -> Result<S::Answer, UpstreamError> {
+        let mut attempts = 1;
+        loop {
+            let outcome = self.source.look_up(self.feed, key).await;
+            if attempts >= self.config.look_up_attempts_max || !matches!(outcome, Err(UpstreamError::NoDocument(_))) {
+                return outcome;
+            }
+            self.telemetry.retried(self.name(), "no-document");
+            let delay_ms = self.config.backoff().delay_ms(attempts, rand::random());
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+            attempts += 1;
+        }
     }
 }

@@ -134,7 +134,7 @@ impl ToDocument for i64 {
 impl FromDocument for i64 {
     // `12.0` and `1e3` are numbers too, but would come back written otherwise.
     fn fits(value: &Value) -> bool {
-        value.as_i64().is_some_and(|number| number.to_string() == value.to_string())
+        value.as_i64().is_some_and(|number| Self::give(&number) == *value)
     }
     fn take(value: Value, _: &mut Pointer, _: &mut Rest) -> Self {
         value.as_i64().unwrap_or_default()

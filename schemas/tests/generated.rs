@@ -4,6 +4,8 @@
 //! the files anew; without it a difference fails. It understands the Avro that our schemas use
 //! and panics on anything else.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
 use std::fmt::Write;
 use std::path::Path;
 

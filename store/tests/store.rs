@@ -1,5 +1,7 @@
 //! What the store keeps, what it refuses, and what it does with damage and kills.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test may fail loudly")]
+
 use std::path::Path;
 
 use ryggrad_bridge_core::cursor::{Cursor, LaneKey, Place};

@@ -22,7 +22,7 @@ pub async fn own() -> (LocalBroker, TempDir) {
 /// The broker that all tests of this binary share. Each test uses topics of its own.
 pub fn shared() -> &'static Connection {
     static SHARED: LazyLock<Connection> = LazyLock::new(|| {
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         // The broker dies with the thread that started it, so that thread stays.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -2,4 +2,14 @@
 //!
 //! Must never sleep to wait for something: it waits for a state, with a deadline that fails.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
+
+pub mod bridge;
 pub mod broker;
+pub mod process;
+pub mod random;
+pub mod receiver;
+pub mod scenario;
+pub mod topic;
+pub mod upstream;
+pub mod wait;

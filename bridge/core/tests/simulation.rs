@@ -4,6 +4,8 @@
 //! The oracle sees only what left and what the log holds; it shares no code with the machine.
 //! A failing seed is printed: `RYGGRAD_SEED=n cargo test -p ryggrad-bridge-core --test simulation`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ryggrad_bridge_core::cursor::{Cursor, LaneKey, Place};

@@ -1,6 +1,9 @@
 //! How a subscription stands, for its owner's eyes.
 
-use ryggrad_bridge_core::machine::Machine;
+use std::collections::BTreeMap;
+
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::machine::{Machine, WaitingLane};
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
@@ -28,15 +31,21 @@ pub const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The machine's view: counts, cursors and waiting lanes. `key_of` names a kept record's key.
-pub fn of_machine(machine: &Machine, catalogue: &Catalogue, key_of: impl Fn(&ryggrad_bridge_core::machine::WaitingLane) -> Option<String>) -> Value {
+/// The machine's view: counts, cursors and waiting lanes. `stored` is how far each cursor is on
+/// disk; `key_of` names a kept record's key.
+pub fn of_machine(
+    machine: &Machine,
+    stored: &BTreeMap<Place, i64>,
+    catalogue: &Catalogue,
+    key_of: impl Fn(&WaitingLane) -> Option<String>,
+) -> Value {
     const WAITING_SHOWN_MAX: usize = 20;
     let topic = |id| catalogue.topics.iter().find(|topic| topic.id == id).map_or("", |topic| topic.name.as_str());
     let partitions: Vec<Value> = machine
         .cursors()
         .map(|(place, cursor)| {
             json!({
-                "topic": topic(place.topic), "partition": place.partition, "scanned_to": cursor.scanned_to,
+                "topic": topic(place.topic), "partition": place.partition, "scanned_to": stored.get(&place),
                 "pending": cursor.pending.len(), "collapsed_keys": cursor.collapsed.len(),
             })
         })

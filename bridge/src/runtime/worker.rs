@@ -3,7 +3,7 @@
 //! The shell around the machine: it decides nothing. Memory is bounded by the window and the
 //! readers' limits; while the window is full, nothing is read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,8 +63,13 @@ pub struct Worker {
     readers: Vec<TopicReader>,
     incoming: VecDeque<Incoming>,
     kept: HashMap<(Place, i64), Kept>,
+    kept_bytes: usize,
     attempts: JoinSet<Ended>,
     commit: Option<JoinHandle<Result<(), CommitError>>>,
+    /// How far each cursor is on disk, and will be after the commit under way. Only what is on
+    /// disk is shown, so that nobody sees a cursor go back after a crash.
+    stored: BTreeMap<Place, i64>,
+    storing: Vec<(Place, i64)>,
     /// The machine's clock: wall time at start plus monotonic time since.
     started: (u64, Instant),
     last_attempt: Option<LastAttempt>,
@@ -88,6 +93,7 @@ impl Worker {
         let wall_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
         Self {
             matcher: Matcher::new(subscription.types.clone()),
+            stored: cursors.iter().map(|(place, cursor)| (*place, cursor.scanned_to)).collect(),
             machine: Machine::new(limits, retry, mode, cursors),
             context,
             subscription,
@@ -95,8 +101,10 @@ impl Worker {
             readers,
             incoming: VecDeque::new(),
             kept: HashMap::new(),
+            kept_bytes: 0,
             attempts: JoinSet::new(),
             commit: None,
+            storing: Vec::new(),
             started: (wall_ms, Instant::now()),
             last_attempt: None,
             unreadable: 0,
@@ -188,6 +196,10 @@ impl Worker {
     /// Hands what was read to the machine, as far as it has room.
     fn take_in(&mut self) {
         while let Some(next) = self.incoming.front() {
+            // What is kept makes room again by being delivered; one record always fits.
+            if self.kept_bytes >= self.context.config.pending_bytes_max && !self.kept.is_empty() {
+                return;
+            }
             if let Incoming::Record { record, place, .. } = next
                 && !self.machine.accepts(*place, record.offset)
             {
@@ -211,6 +223,7 @@ impl Worker {
         {
             let webhook_id = delivery_id(self.subscription.id, &record.topic, record.partition, record.offset);
             let kept = Kept { key: record.key.clone(), appended_ms: record.timestamp_ms, webhook_id, body };
+            self.kept_bytes += kept.body.len();
             self.kept.insert((place, record.offset), kept);
             self.context.telemetry.pending.inc();
         }
@@ -247,7 +260,8 @@ impl Worker {
                 Action::Keep { .. } => {}
                 Action::Attempt { place, offset, lane, .. } => self.attempt(place, offset, lane),
                 Action::Forget { place, offset } => {
-                    if self.kept.remove(&(place, offset)).is_some() {
+                    if let Some(kept) = self.kept.remove(&(place, offset)) {
+                        self.kept_bytes -= kept.body.len();
                         self.context.telemetry.pending.dec();
                     }
                 }
@@ -302,6 +316,7 @@ impl Worker {
             return;
         }
         if let Some(commit) = self.machine.take_commit() {
+            self.storing = commit.cursors.iter().map(|(place, cursor)| (*place, cursor.scanned_to)).collect();
             let (context, changes) = (Arc::clone(&self.context), self.changes(commit));
             self.commit = Some(tokio::spawn(async move {
                 let started = Instant::now();
@@ -320,6 +335,7 @@ impl Worker {
     fn committed(&mut self, outcome: Result<Result<(), CommitError>, tokio::task::JoinError>) {
         self.commit = None;
         if let Ok(Ok(())) = outcome {
+            self.stored.extend(self.storing.drain(..));
             self.step(Input::Persisted);
         } else {
             tracing::error!(?outcome, "the cursor store cannot be written; the bridge stops");
@@ -340,7 +356,7 @@ impl Worker {
     }
 
     fn status(&self) -> Value {
-        let mut shown = status::of_machine(&self.machine, self.context.catalogue, |lane| self.kept.get(&(lane.place, lane.offset))?.key.clone());
+        let mut shown = status::of_machine(&self.machine, &self.stored, self.context.catalogue, |lane| self.kept.get(&(lane.place, lane.offset))?.key.clone());
         let now_ms = jiff::Timestamp::now().as_millisecond();
         shown["oldest_pending_age_ms"] = json!(self.kept.values().map(|kept| now_ms - kept.appended_ms).max());
         shown["last_attempt"] = json!(self.last_attempt.as_ref().map(status::of_attempt));

@@ -93,8 +93,11 @@ pub fn after_failure(failure: Failure) -> AfterFailure {
     }
 }
 
-/// Two fences closer than this are a fight with another producer, not two accidents.
-pub const FENCES_APART_MS_MIN: u64 = 600_000;
+/// How far back earlier fences count.
+pub const FENCES_WINDOW_MS: u64 = 600_000;
+
+/// So many earlier fences within the window are a fight with another producer, not accidents.
+pub const FENCES_EARLIER_MAX: usize = 3;
 
 /// What to do after having been fenced and having watched for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +108,10 @@ pub enum AfterFence {
     Stop,
 }
 
-/// Decides after a fence: `moved` if positions changed while we watched, `last_fence_ms_ago` the
-/// time since the fence before this one.
-pub fn after_fence(moved: bool, last_fence_ms_ago: Option<u64>) -> AfterFence {
-    let fight = last_fence_ms_ago.is_some_and(|ago_ms| ago_ms < FENCES_APART_MS_MIN);
-    if moved || fight { AfterFence::Stop } else { AfterFence::StartAnew }
+/// Decides after a fence: `moved` if positions changed while we watched, `earlier` the fences
+/// before this one within the window.
+pub fn after_fence(moved: bool, earlier: usize) -> AfterFence {
+    if moved || earlier >= FENCES_EARLIER_MAX { AfterFence::Stop } else { AfterFence::StartAnew }
 }
 
 /// How long to watch after a fence: as long as the other producer may take to write.
@@ -200,13 +202,13 @@ mod tests {
 
     #[test]
     fn a_fenced_producer_gives_way_to_one_that_writes_and_never_fights() {
-        for (moved, ago_ms, expected) in [
-            (false, None, AfterFence::StartAnew),
-            (false, Some(FENCES_APART_MS_MIN), AfterFence::StartAnew),
-            (false, Some(FENCES_APART_MS_MIN - 1), AfterFence::Stop),
-            (true, None, AfterFence::Stop),
+        for (moved, earlier, expected) in [
+            (false, 0, AfterFence::StartAnew),
+            (false, FENCES_EARLIER_MAX - 1, AfterFence::StartAnew),
+            (false, FENCES_EARLIER_MAX, AfterFence::Stop),
+            (true, 0, AfterFence::Stop),
         ] {
-            assert_eq!(after_fence(moved, ago_ms), expected, "{moved} {ago_ms:?}");
+            assert_eq!(after_fence(moved, earlier), expected, "{moved} {earlier}");
         }
         assert!(watch_ms(5_000) > 2 * 5_000 && watch_ms(u64::MAX) == u64::MAX);
     }

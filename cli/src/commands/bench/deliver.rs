@@ -1,0 +1,212 @@
+//! `ryggrad bench deliver`: from committed events to an endpoint, against a bare HTTP client.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use ryggrad_bridge::BridgeConfig;
+use ryggrad_bridge_core::signature::Secret;
+use ryggrad_log::{Publisher, PublisherOptions};
+use ryggrad_producers::{ENHETSREGISTERET, ProducerConfig};
+use ryggrad_schemas::{Catalogue, EncodedRecord, LogRecord};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Names, Rates};
+use super::bare_client::{Message, post_all, post_all_with_reqwest};
+use super::ground::Ground;
+use super::population::Population;
+use super::receiver::{Received, Receiver};
+use super::wrk::Wrk;
+use crate::commands::bridge;
+use crate::output::note;
+use crate::settings::Settings;
+use crate::{client, keys};
+
+/// A synthetic number.
+const ORGANISATION: &str = "312345676";
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From committed events to an endpoint, against a bare HTTP client
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+EXAMPLES
+  ./ryggrad bench deliver                              five rounds of 20000 events
+  ./ryggrad bench deliver --events 5000 --runs 3       quicker, less certain
+
+WHAT IS COMPARED
+  Ryggrad   a real bridge with its default settings (16 attempts at the same time for each
+            subscription) and a new subscription from the beginning of a topic that holds the
+            events already: read Kafka, decode Avro, match, render JSON, sign, POST, settle and
+            store the cursor, in order for each key.
+  baseline  a bare client: the very same requests, rendered and signed beforehand, written to as
+            many kept-alive sockets as the bridge makes attempts at the same time.
+  reqwest   for comparison, the HTTP library that the bridge uses with nothing around it, with the
+            same bodies and headers, rendered and signed beforehand.
+  check     wrk posting one body of middling size over as many connections: the baseline must
+            reach 0.8 of it.
+
+  All post to one receiver in this process, on a thread of its own, that reads bodies, counts
+  them and answers 204. The rate is what the receiver counts from the first body to the last.
+  Events come from the simulator: thousands of keys, some of them hot. Rounds take turns after a
+  warm-up of each; figures are medians.
+
+  It always starts a broker of its own: the bridge delivers the catalogue's topics only, and
+  invented events must never enter a real one.
+
+WHAT LIMITS IT
+  CPU for each event: decoding, rendering, signing and the HTTP exchange. One worker task for
+  each subscription decodes and renders; attempts run beside it. The receiver shares the machine.")]
+pub struct DeliverArgs {
+    /// Events in the topic
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    events: u32,
+    /// Measured rounds, after one to warm up
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Attempts at the same time, of all contestants
+    #[arg(long, value_name = "COUNT", default_value_t = BridgeConfig::default().in_flight_max)]
+    in_flight: usize,
+    /// Folder with Kafka's jars
+    #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
+    jars: Option<PathBuf>,
+}
+
+/// Measures and prints.
+pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
+    ensure!(args.in_flight > 0, "--in-flight must be at least 1");
+    let ground = Ground::open(None, args.jars.as_ref()).await?;
+    let messages = Arc::new(publish(&ground, usize::try_from(args.events)?).await?);
+    let bytes = messages.iter().map(|message| message.body.len() as u64).sum();
+    let middling = middling(&messages, bytes)?;
+    note(format!("· {} events in the topic, bodies of {} bytes", messages.len(), bytes / messages.len() as u64));
+    let wrk = Wrk::prepare(ground.folder(), middling).await?;
+    if wrk.is_none() {
+        note("warning: wrk is missing, so the baseline goes unchecked; apt-get install wrk, or start with ./ryggrad bench");
+    }
+    let receiver = Receiver::start()?;
+    let bridge = RunningBridge::start(&ground, args.in_flight).await?;
+    let mut rates = Rates::default();
+    for round in 0..=args.runs {
+        let mut measured = Rates::default();
+        receiver.reset();
+        post_all(receiver.address(), &messages, args.in_flight).await?;
+        measured.baseline.push(complete(receiver.received(), &messages, bytes)?.rate());
+        receiver.reset();
+        post_all_with_reqwest(&receiver.sink(), &messages, args.in_flight).await?;
+        measured.library.push(complete(receiver.received(), &messages, bytes)?.rate());
+        measured.ours.push(bridge.deliver(&receiver, &messages, bytes).await?.rate());
+        if let Some(wrk) = &wrk {
+            receiver.reset();
+            wrk.run(&receiver.sink(), args.in_flight).await?;
+            measured.check.push(receiver.received().rate());
+        }
+        note(format!("· round {round}{}: {}", if round == 0 { " (warm-up)" } else { "" }, measured.in_short()));
+        if round > 0 {
+            rates.append(measured);
+        }
+    }
+    bridge.stop().await?;
+    ground.close().await?;
+    rates.print("deliver", &Names { baseline: "bare client", library: "reqwest", check: "wrk" })
+}
+
+/// Publishes a registry's changes and gives the messages that they become.
+async fn publish(ground: &Ground, events: usize) -> anyhow::Result<Vec<Message>> {
+    let catalogue = Catalogue::built_in();
+    let source = catalogue.source(ENHETSREGISTERET).context("the catalogue lacks Enhetsregisteret")?;
+    let event_type = catalogue.event(&source.event).context("the catalogue lacks its event type")?;
+    let topic = catalogue.topic(&event_type.topic).context("the catalogue lacks its topic")?;
+    let config = ProducerConfig::default();
+    let population = Population::fetch(source, events, config.page_items_max).await?;
+    let (records, _) = population.records(source, event_type, config.transaction_events_max)?;
+    let publisher = Publisher::start(ground.connection(), &source.name, &PublisherOptions::default()).await?;
+    for transaction in records.chunks(config.transaction_events_max) {
+        publisher.publish(transaction.to_vec()).await?;
+    }
+    let (secret, subscription): (Secret, Uuid) = (Secret::from_bytes(rand::random::<[u8; 32]>().to_vec())?, Uuid::new_v4());
+    let timestamp_s = client::now_ms() / 1_000;
+    let mut messages = Vec::with_capacity(events);
+    ground
+        .read(topic, |record: LogRecord| {
+            // A tombstone is the echo of the event before it, and no delivery of its own.
+            if record.value.is_some() {
+                messages.push(Message::of(&record, subscription, &secret, timestamp_s));
+            }
+        })
+        .await?;
+    let messages = messages.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let published = records.iter().filter(|record: &&EncodedRecord| record.topic == topic.name && record.value.is_some()).count();
+    ensure!(messages.len() == published, "{published} events were published, the broker has {}", messages.len());
+    Ok(messages)
+}
+
+/// The message whose size comes nearest to the mean.
+fn middling(messages: &[Message], bytes: u64) -> anyhow::Result<&Message> {
+    let mean = bytes / (messages.len() as u64).max(1);
+    messages.iter().min_by_key(|message| mean.abs_diff(message.body.len() as u64)).context("there are no events")
+}
+
+/// What came in, if it is every message once.
+fn complete(received: Received, messages: &[Message], bytes: u64) -> anyhow::Result<Received> {
+    let expected = messages.len() as u64;
+    ensure!(received.bodies == expected, "{expected} messages were to be delivered, {} came in", received.bodies);
+    ensure!(received.bytes == bytes, "{bytes} bytes were to be delivered, {} came in", received.bytes);
+    Ok(received)
+}
+
+/// The bridge, at work in this process.
+struct RunningBridge {
+    api: client::Bridge,
+    task: JoinHandle<Result<(), ryggrad_bridge::BridgeError>>,
+    stop: CancellationToken,
+}
+
+impl RunningBridge {
+    async fn start(ground: &Ground, in_flight_max: usize) -> anyhow::Result<Self> {
+        let mut settings = Settings::within(&ground.folder().join("bridge"));
+        settings.kafka = ground.connection().clone();
+        settings.bridge.listen.set_port(0);
+        settings.bridge.development_egress = true;
+        settings.bridge.in_flight_max = in_flight_max;
+        let bridge = bridge::bind(&settings).await?;
+        let base = format!("http://{}", bridge.address());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(bridge.run(stop.clone()));
+        let operator = client::Bridge::new(&base, keys::token(&settings.operator_token_file)?.parse()?)?;
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while let Err(error) = operator.get(&["readyz"]).await {
+            ensure!(Instant::now() < deadline && !task.is_finished(), "the bridge does not get ready: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let issued = operator.post(&["v1", "tokens"], Some(&json!({"organisation": ORGANISATION}))).await?;
+        let api = client::Bridge::new(&base, text(&issued, "token")?.parse()?)?;
+        Ok(Self { api, task, stop })
+    }
+
+    /// One new subscription from the beginning to the end of the topic.
+    async fn deliver(&self, receiver: &Receiver, messages: &[Message], bytes: u64) -> anyhow::Result<Received> {
+        receiver.reset();
+        let wish = json!({"types": ["no.ryggrad.*"], "sink": receiver.sink(), "start": "beginning"});
+        let made = self.api.post(&["v1", "subscriptions"], Some(&wish)).await?;
+        let received = receiver.wait_for(messages.len() as u64, RUN_TIMEOUT).await?;
+        self.api.delete(&["v1", "subscriptions", text(&made, "id")?]).await?;
+        // Nothing may have come twice meanwhile.
+        complete(receiver.received(), messages, bytes)?;
+        Ok(received)
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        Ok(self.task.await.context("the bridge failed")??)
+    }
+}
+
+fn text<'a>(answer: &'a Value, member: &str) -> anyhow::Result<&'a str> {
+    answer.get(member).and_then(Value::as_str).with_context(|| format!("the bridge answered without {member}"))
+}

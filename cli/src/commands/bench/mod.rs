@@ -1,0 +1,119 @@
+//! `ryggrad bench`: how fast a part is, as a share of the raw library in the same run.
+//!
+//! A figure alone says more about the machine than about Ryggrad; the ratio to a baseline, taken
+//! in turns with it, says what Ryggrad itself costs. The baseline is held against a foreign tool,
+//! so that a poor one can't flatter us. Must never count what only the sender believes.
+
+mod bare_client;
+mod deliver;
+mod ground;
+mod memory_source;
+mod performance_tool;
+mod population;
+mod publish;
+mod receiver;
+mod wrk;
+
+use anyhow::Context;
+use clap::Subcommand;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Code;
+use crate::output::{Output, note};
+
+/// What a baseline must reach of the foreign tool's rate, or it is no fair measure.
+const CHECK_MIN: f64 = 0.8;
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    Publish(publish::PublishArgs),
+    Deliver(deliver::DeliverArgs),
+}
+
+/// Runs one benchmark. What it started ends with it, also when it is told to stop.
+pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Result<Code> {
+    let measuring = async {
+        match command {
+            BenchCommand::Publish(args) => publish::run(args).await,
+            BenchCommand::Deliver(args) => deliver::run(args).await,
+        }
+    };
+    stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)
+}
+
+/// Events a second of the contestants, one entry a round.
+#[derive(Debug, Default)]
+struct Rates {
+    ours: Vec<f64>,
+    baseline: Vec<f64>,
+    /// A library that is no baseline, being slower than one should be, but that we build on.
+    library: Vec<f64>,
+    /// The foreign tool.
+    check: Vec<f64>,
+}
+
+/// What the contestants are called.
+struct Names {
+    baseline: &'static str,
+    library: &'static str,
+    check: &'static str,
+}
+
+impl Rates {
+    fn append(&mut self, mut other: Self) {
+        self.ours.append(&mut other.ours);
+        self.baseline.append(&mut other.baseline);
+        self.library.append(&mut other.library);
+        self.check.append(&mut other.check);
+    }
+
+    /// The latest of each, in one line.
+    fn in_short(&self) -> String {
+        let latest = [("Ryggrad", &self.ours), ("baseline", &self.baseline), ("library", &self.library), ("check", &self.check)];
+        let told: Vec<String> = latest.iter().filter_map(|(who, rates)| Some(format!("{who} {:.0}", rates.last()?))).collect();
+        format!("{} events/s", told.join(", "))
+    }
+
+    /// The figures, and last the ratio that bears the benchmark's name.
+    fn print(&self, name: &str, names: &Names) -> anyhow::Result<()> {
+        let (ours, baseline) = median(&self.ours).zip(median(&self.baseline)).context("nothing was measured")?;
+        let mut stdout = Output::stdout();
+        stdout.line(&format!("figure {name}-events {ours:.0} events/s"))?;
+        stdout.line(&format!("figure {name}-baseline {baseline:.0} events/s"))?;
+        if let Some(library) = median(&self.library) {
+            stdout.line(&format!("figure {name}-{} {library:.0} events/s", names.library))?;
+            stdout.line(&format!("ratio {name}-{} {:.2}", names.library, ours / library))?;
+        }
+        if let Some(check) = median(&self.check) {
+            let reached = baseline / check;
+            if reached < CHECK_MIN {
+                let Names { baseline, check, .. } = names;
+                note(format!("warning: {baseline} reaches {reached:.2} of {check}, less than {CHECK_MIN}: too slow to be a fair baseline"));
+            }
+            stdout.line(&format!("figure {name}-check {check:.0} events/s"))?;
+            stdout.line(&format!("ratio {name}-baseline-check {reached:.2}"))?;
+        }
+        stdout.line(&format!("ratio {name} {:.2}", ours / baseline))?;
+        Ok(stdout.flush()?)
+    }
+}
+
+fn median(rates: &[f64]) -> Option<f64> {
+    let mut sorted = rates.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (upper, lower) = (sorted.get(sorted.len() / 2)?, sorted.get(sorted.len().saturating_sub(1) / 2)?);
+    Some((upper + lower) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one_or_lies_between_the_two_in_the_middle() {
+        for (rates, expected) in [(vec![], None), (vec![3.0], Some(3.0)), (vec![9.0, 1.0, 2.0], Some(2.0)), (vec![4.0, 1.0, 2.0, 9.0], Some(3.0))] {
+            assert_eq!(median(&rates), expected);
+        }
+    }
+}

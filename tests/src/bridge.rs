@@ -1,0 +1,90 @@
+//! Calls to the bridge's API, as a subscriber or an operator makes them.
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::wait;
+
+/// A caller with a token, or without.
+#[derive(Clone)]
+pub struct Caller {
+    client: Client,
+    base: String,
+    token: Option<String>,
+}
+
+/// Status and body; the body is null where it is no JSON.
+pub type Reply = (u16, Value);
+
+impl Caller {
+    /// A caller.
+    pub fn new(base: &str, token: Option<&str>) -> Self {
+        crate::upstream::use_ring();
+        Self { client: Client::new(), base: base.to_owned(), token: token.map(str::to_owned) }
+    }
+
+    /// The same bridge with another token.
+    pub fn with_token(&self, token: Option<&str>) -> Self {
+        Self { token: token.map(str::to_owned), ..self.clone() }
+    }
+
+    /// One call. Panics where the bridge can't be reached.
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
+        self.try_call(method, path, body).await.expect("the bridge answers")
+    }
+
+    /// One call, or none if the bridge can't be reached.
+    pub async fn try_call(&self, method: Method, path: &str, body: Option<Value>) -> Option<Reply> {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        let text = response.text().await.ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or_default()))
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// POST.
+    pub async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// Waits until the bridge is ready.
+    pub async fn ready(&self) {
+        wait::until("the bridge is ready", 60, || async { self.try_call(Method::GET, "/readyz", None).await.filter(|(status, _)| *status == 200) }).await;
+    }
+
+    /// A token for an organisation; the caller must be the operator.
+    pub async fn issue_token(&self, organisation: &str) -> String {
+        let (status, body) = self.post("/v1/tokens", json!({"organisation": organisation})).await;
+        assert_eq!(status, 201, "{body}");
+        body["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Subscribes to all types; id and secret.
+    pub async fn subscribe(&self, sink: &str, start: &str) -> (String, String) {
+        let (status, body) = self.post("/v1/subscriptions", json!({"types": ["no.ryggrad.*"], "sink": sink, "start": start})).await;
+        assert_eq!(status, 201, "{body}");
+        (body["id"].as_str().expect("an id").to_owned(), body["secret"].as_str().expect("a secret").to_owned())
+    }
+
+    /// The status of a subscription; nothing if the bridge can't be reached.
+    pub async fn status(&self, id: &str) -> Option<Value> {
+        let (status, body) = self.try_call(Method::GET, &format!("/v1/subscriptions/{id}"), None).await?;
+        (status == 200).then(|| body["status"].clone())
+    }
+}

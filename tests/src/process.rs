@@ -1,0 +1,98 @@
+//! The real binary as a process that can be killed at any moment.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::wait;
+
+/// The binary that was built together with this test.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let release = test.parent().and_then(Path::parent).expect("target/release/deps/test");
+    let binary = release.join("ryggrad");
+    assert!(binary.is_file(), "{} is missing; run the tests with ./ryggrad test", binary.display());
+    binary
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("it has an address").port()
+}
+
+/// A running `ryggrad`.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the binary; what it says goes to `<folder>/<name>.log`.
+    pub fn start(folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let out = File::options().create(true).append(true).open(&log).expect("a log file");
+        let errors = out.try_clone().expect("the log file twice");
+        let child = Command::new(binary())
+            .args(arguments)
+            .current_dir(folder)
+            // Nothing of the surroundings may leak in.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("RUST_LOG", std::env::var("RYGGRAD_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(errors)
+            .spawn()
+            .expect("the binary starts");
+        Self { child, log }
+    }
+
+    /// SIGKILL, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub async fn stop(&mut self) -> Option<i32> {
+        Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        self.exit_code(30).await
+    }
+
+    /// Waits for the end.
+    pub async fn exit_code(&mut self, timeout_s: u64) -> Option<i32> {
+        let child = &mut self.child;
+        let log = self.log.clone();
+        wait::until(&format!("the end of a process that logs to {}", log.display()), timeout_s, || {
+            let ended = child.try_wait().expect("it can be waited for");
+            async move { ended }
+        })
+        .await
+        .code()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// All that it has said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let said = self.said();
+            let tail: Vec<&str> = said.lines().rev().take(30).collect();
+            println!("--- end of {} ---", self.log.display());
+            tail.into_iter().rev().for_each(|line| println!("{line}"));
+        }
+    }
+}

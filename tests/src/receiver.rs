@@ -1,0 +1,127 @@
+//! A webhook receiver in the test: verifies every signature, remembers what came in order, and
+//! answers as the test says.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use ryggrad_bridge_core::signature::{Secret, verify};
+use serde_json::Value;
+
+/// One delivery as it came in, whatever it was answered.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// `webhook-id`.
+    pub id: String,
+    /// The CloudEvent.
+    pub event: Value,
+    /// What it was answered.
+    pub status: u16,
+    /// Whether its signature was good.
+    pub verified: bool,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+impl Received {
+    /// The record's key.
+    pub fn key(&self) -> &str {
+        self.event["subject"].as_str().unwrap_or_default()
+    }
+
+    /// Which change of which feed: what the exactly-once rules are about.
+    pub fn change(&self) -> (String, u64) {
+        let data = &self.event["data"];
+        (data["kilde"].as_str().unwrap_or_default().to_owned(), data["posisjon"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
+    }
+}
+
+/// An answer: status and headers.
+pub type Answer = (u16, Vec<(&'static str, String)>);
+
+type Script = dyn FnMut(&Received) -> Answer + Send;
+
+struct Inner {
+    secret: Mutex<Option<Secret>>,
+    received: Mutex<Vec<Received>>,
+    script: Mutex<Box<Script>>,
+}
+
+/// The receiver.
+#[derive(Clone)]
+pub struct Receiver {
+    inner: Arc<Inner>,
+    address: SocketAddr,
+}
+
+impl Receiver {
+    /// A receiver that answers 204 to everything.
+    pub async fn start() -> Self {
+        Self::scripted(|_| (204, Vec::new())).await
+    }
+
+    /// A receiver that answers as the script says.
+    pub async fn scripted(script: impl FnMut(&Received) -> Answer + Send + 'static) -> Self {
+        let inner =
+            Arc::new(Inner { secret: Mutex::default(), received: Mutex::default(), script: Mutex::new(Box::new(script)) });
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().route("/hendelser", post(receive)).with_state(Arc::clone(&inner));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { inner, address }
+    }
+
+    /// Its endpoint.
+    pub fn sink(&self) -> String {
+        format!("http://{}/hendelser", self.address)
+    }
+
+    /// The secret to verify with.
+    pub fn trust(&self, secret: &str) {
+        *self.inner.secret.lock().unwrap() = Some(secret.parse().expect("a secret"));
+    }
+
+    /// Answers as this script says from now on.
+    pub fn answer_with(&self, script: impl FnMut(&Received) -> Answer + Send + 'static) {
+        *self.inner.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Everything that came in so far, in order.
+    pub fn received(&self) -> Vec<Received> {
+        self.inner.received.lock().unwrap().clone()
+    }
+
+    /// How much came in so far.
+    pub fn count(&self) -> usize {
+        self.inner.received.lock().unwrap().len()
+    }
+}
+
+async fn receive(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now_s = i64::try_from(now.as_secs()).expect("not that late");
+    let id = header("webhook-id");
+    let verified = inner
+        .secret
+        .lock()
+        .unwrap()
+        .as_ref()
+        .is_some_and(|secret| verify(secret, now_s, 300, &id, &header("webhook-timestamp"), &header("webhook-signature"), &body).is_ok());
+    let event = serde_json::from_slice(&body).unwrap_or_default();
+    let at_ms = i64::try_from(now.as_millis()).expect("not that late");
+    let mut received = Received { id, event, status: 0, verified, at_ms };
+    let (status, extra) = (inner.script.lock().unwrap())(&received);
+    received.status = status;
+    inner.received.lock().unwrap().push(received);
+    let mut response = StatusCode::from_u16(status).expect("a status").into_response();
+    for (name, value) in extra {
+        response.headers_mut().insert(name, value.parse().expect("a header value"));
+    }
+    response
+}
