@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use ryggrad_schemas::EncodedRecord;
 
 use crate::connection::Listener;
@@ -39,9 +39,14 @@ impl ProducerContext for Listener {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
+/// How long a new publisher waits for a broker before it goes on without having met one.
+const FIRST_CONTACT: Duration = Duration::from_secs(1);
+/// How long one look for delivery reports takes.
+const POLL: Duration = Duration::from_millis(1);
+
 /// A transactional producer.
 pub struct Publisher {
-    producer: Arc<ThreadedProducer<Listener>>,
+    producer: Arc<BaseProducer<Listener>>,
     transactional_id: String,
     operation_timeout: Duration,
 }
@@ -64,8 +69,11 @@ impl Publisher {
         let operation_timeout = Duration::from_millis(options.operation_timeout_ms.into());
         let id = transactional_id.to_owned();
         blocking(move || {
-            let producer: ThreadedProducer<Listener> =
+            let producer: BaseProducer<Listener> =
                 config.create_with_context(Listener).map_err(|error| Error::new("create a producer", error))?;
+            // With a broker met, the coordinator is found at once; otherwise librdkafka's first
+            // try fails and the next comes half a second later.
+            let _ = producer.client().fetch_metadata(None, FIRST_CONTACT);
             producer
                 .init_transactions(operation_timeout)
                 .map_err(|error| Error::new(format!("start transactions as {id}"), error))?;
@@ -96,12 +104,17 @@ impl Publisher {
     }
 }
 
-fn transaction(producer: &ThreadedProducer<Listener>, records: &[EncodedRecord], timeout: Duration) -> Result<(), KafkaError> {
+fn transaction(producer: &BaseProducer<Listener>, records: &[EncodedRecord], timeout: Duration) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
     for record in records {
         enqueue(producer, record, timeout)?;
     }
     let deadline = Instant::now() + timeout;
+    // The client's own flush looks every 100 ms, which would hold each transaction open that
+    // long. Here it is looked as often as the broker answers.
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(POLL);
+    }
     loop {
         match producer.commit_transaction(timeout) {
             // Committing again is safe and the only way to learn the outcome.
@@ -111,17 +124,16 @@ fn transaction(producer: &ThreadedProducer<Listener>, records: &[EncodedRecord],
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work; the full queue is the back-pressure")]
-fn enqueue(producer: &ThreadedProducer<Listener>, record: &EncodedRecord, timeout: Duration) -> Result<(), KafkaError> {
+fn enqueue(producer: &BaseProducer<Listener>, record: &EncodedRecord, timeout: Duration) -> Result<(), KafkaError> {
     let deadline = Instant::now() + timeout;
     let mut outgoing = to_base_record(record);
     loop {
         match producer.send(outgoing) {
             Ok(()) => return Ok(()),
-            // The queue is the back-pressure: give the sending thread a moment.
+            // The queue is the back-pressure: take reports in until there is room.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) if Instant::now() < deadline => {
                 outgoing = returned;
-                std::thread::sleep(Duration::from_millis(1));
+                producer.poll(POLL);
             }
             Err((error, _)) => return Err(error),
         }

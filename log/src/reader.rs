@@ -82,14 +82,21 @@ impl Follower {
 }
 
 const POLL: Duration = Duration::from_millis(100);
+/// How long a reader waits for a broker before it starts without having met one.
+const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
 /// Follows partitions of a topic from where each shall start, for as long as the follower lives.
 pub fn follow(connection: &Connection, topic: &str, starts: &[(i32, Start)], limits: ReaderLimits) -> Result<Follower, Error> {
-    let consumer = assigned(connection, topic, starts, &limits)?;
+    let consumer = create(connection, topic, &limits)?;
+    let list = start_list(topic, starts)?;
     let (sender, receiver) = mpsc::channel(limits.batches_waiting_max);
     std::thread::Builder::new()
         .name("log-reader".to_owned())
-        .spawn(move || run(&consumer, &sender, limits.batch_records_max))
+        .spawn(move || match assign(&consumer, &list) {
+            Ok(()) => run(&consumer, &sender, limits.batch_records_max),
+            // Nobody waits for it any more: then it does not matter either.
+            Err(error) => drop(sender.blocking_send(Read::Failed(error))),
+        })
         .map_err(|error| Error::other("start a reading thread", Remedy::Retry, error))?;
     Ok(Follower { receiver })
 }
@@ -140,8 +147,10 @@ fn to_notice(error: KafkaError) -> Read {
 /// Fails if it holds more than `records_max` or takes longer than `timeout_ms`.
 pub async fn read_to_end(connection: &Connection, topic: &str, partition: i32, records_max: usize, timeout_ms: u64) -> Result<Vec<LogRecord>, Error> {
     let doing = format!("read {topic} to its end");
-    let consumer = assigned(connection, topic, &[(partition, Start::Beginning)], &ReaderLimits::default())?;
+    let consumer = create(connection, topic, &ReaderLimits::default())?;
+    let list = start_list(topic, &[(partition, Start::Beginning)])?;
     crate::publisher::blocking(move || {
+        assign(&consumer, &list)?;
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         let mut records = Vec::new();
         loop {
@@ -165,9 +174,8 @@ pub async fn read_to_end(connection: &Connection, topic: &str, partition: i32, r
     .await
 }
 
-fn assigned(connection: &Connection, topic: &str, starts: &[(i32, Start)], limits: &ReaderLimits) -> Result<BaseConsumer<Listener>, Error> {
-    let doing = || format!("read {topic}");
-    let consumer: BaseConsumer<Listener> = connection
+fn create(connection: &Connection, topic: &str, limits: &ReaderLimits) -> Result<BaseConsumer<Listener>, Error> {
+    connection
         .client()
         // librdkafka wants a name even where no group is joined and nothing is committed.
         .set("group.id", "ryggrad-reader")
@@ -183,7 +191,10 @@ fn assigned(connection: &Connection, topic: &str, starts: &[(i32, Start)], limit
         .set("queued.max.messages.kbytes", (limits.prefetch_bytes_max / 1024).max(1).to_string())
         .set("max.poll.interval.ms", "86400000")
         .create_with_context(Listener)
-        .map_err(|error| Error::new(doing(), error))?;
+        .map_err(|error| Error::new(format!("read {topic}"), error))
+}
+
+fn start_list(topic: &str, starts: &[(i32, Start)]) -> Result<TopicPartitionList, Error> {
     let mut list = TopicPartitionList::new();
     for (partition, start) in starts {
         let offset = match start {
@@ -191,10 +202,17 @@ fn assigned(connection: &Connection, topic: &str, starts: &[(i32, Start)], limit
             Start::End => Offset::End,
             Start::Offset(offset) => Offset::Offset(*offset),
         };
-        list.add_partition_offset(topic, *partition, offset).map_err(|error| Error::new(doing(), error))?;
+        list.add_partition_offset(topic, *partition, offset).map_err(|error| Error::new(format!("read {topic}"), error))?;
     }
-    consumer.assign(&list).map_err(|error| Error::new(doing(), error))?;
-    Ok(consumer)
+    Ok(list)
+}
+
+fn assign(consumer: &BaseConsumer<Listener>, list: &TopicPartitionList) -> Result<(), Error> {
+    // With the leaders known, reading starts at once; otherwise librdkafka's first try fails and
+    // the next comes half a second later. If no broker answers, reading waits as ever.
+    let topic = list.elements().first().map(|element| element.topic().to_owned());
+    let _ = consumer.fetch_metadata(topic.as_deref(), FIRST_CONTACT);
+    consumer.assign(list).map_err(|error| Error::new("start reading", error))
 }
 
 fn to_record(message: &BorrowedMessage<'_>) -> LogRecord {

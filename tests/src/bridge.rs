@@ -1,5 +1,6 @@
 //! Calls to the bridge's API, as a subscriber or an operator makes them.
 
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -11,6 +12,29 @@ pub struct Caller {
     client: Client,
     base: String,
     token: Option<String>,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub struct Raw {
+    /// Status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub text: String,
+}
+
+impl Raw {
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
 }
 
 /// Status and body; the body is null where it is no JSON.
@@ -46,6 +70,15 @@ impl Caller {
         let status = response.status().as_u16();
         let text = response.text().await.ok()?;
         Some((status, serde_json::from_str(&text).unwrap_or_default()))
+    }
+
+    /// One call with these headers and this body, whatever they are, and all of its answer.
+    pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Raw {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = request.body(body.into()).send().await.expect("the bridge answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Raw { status, headers, text: response.text().await.expect("a body") }
     }
 
     /// GET.

@@ -6,9 +6,12 @@
 
 pub mod bridge;
 pub mod broker;
+pub mod events;
+pub mod oracle;
 pub mod process;
 pub mod random;
 pub mod receiver;
+pub mod rude;
 pub mod scenario;
 pub mod topic;
 pub mod upstream;

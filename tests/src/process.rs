@@ -22,6 +22,13 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it has an address").port()
 }
 
+/// A short command, run to its end: exit code, stdout and stderr. Without any environment.
+pub fn command(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary()).args(arguments).current_dir(folder).env_clear().stdin(Stdio::null()).output().expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
 /// A running `ryggrad`.
 pub struct Process {
     child: Child,
@@ -58,8 +65,13 @@ impl Process {
 
     /// SIGTERM, and the exit code.
     pub async fn stop(&mut self) -> Option<i32> {
-        Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        self.signal("TERM");
         self.exit_code(30).await
+    }
+
+    /// Sends a signal, by its short name.
+    pub fn signal(&self, name: &str) {
+        Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().expect("kill runs");
     }
 
     /// Waits for the end.

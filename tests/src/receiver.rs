@@ -1,6 +1,7 @@
 //! A webhook receiver in the test: verifies every signature, remembers what came in order, and
 //! answers as the test says.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +19,12 @@ use serde_json::Value;
 pub struct Received {
     /// `webhook-id`.
     pub id: String,
+    /// `content-type`.
+    pub content_type: String,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// All headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
     /// The CloudEvent.
     pub event: Value,
     /// What it was answered.
@@ -37,7 +44,10 @@ impl Received {
     /// Which change of which feed: what the exactly-once rules are about.
     pub fn change(&self) -> (String, u64) {
         let data = &self.event["data"];
-        (data["kilde"].as_str().unwrap_or_default().to_owned(), data["posisjon"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
+        (
+            data["kilde"].as_str().unwrap_or_default().to_owned(),
+            data["posisjon"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default(),
+        )
     }
 }
 
@@ -45,11 +55,13 @@ impl Received {
 pub type Answer = (u16, Vec<(&'static str, String)>);
 
 type Script = dyn FnMut(&Received) -> Answer + Send;
+type Delay = dyn FnMut(&Received) -> u64 + Send;
 
 struct Inner {
     secret: Mutex<Option<Secret>>,
     received: Mutex<Vec<Received>>,
     script: Mutex<Box<Script>>,
+    delay: Mutex<Box<Delay>>,
 }
 
 /// The receiver.
@@ -67,8 +79,8 @@ impl Receiver {
 
     /// A receiver that answers as the script says.
     pub async fn scripted(script: impl FnMut(&Received) -> Answer + Send + 'static) -> Self {
-        let inner =
-            Arc::new(Inner { secret: Mutex::default(), received: Mutex::default(), script: Mutex::new(Box::new(script)) });
+        let (script, delay): (Mutex<Box<Script>>, Mutex<Box<Delay>>) = (Mutex::new(Box::new(script)), Mutex::new(Box::new(|_| 0)));
+        let inner = Arc::new(Inner { secret: Mutex::default(), received: Mutex::default(), script, delay });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let router = Router::new().route("/hendelser", post(receive)).with_state(Arc::clone(&inner));
@@ -91,6 +103,11 @@ impl Receiver {
         *self.inner.script.lock().unwrap() = Box::new(script);
     }
 
+    /// Takes this many milliseconds for each answer from now on.
+    pub fn delay_with(&self, delay: impl FnMut(&Received) -> u64 + Send + 'static) {
+        *self.inner.delay.lock().unwrap() = Box::new(delay);
+    }
+
     /// Everything that came in so far, in order.
     pub fn received(&self) -> Vec<Received> {
         self.inner.received.lock().unwrap().clone()
@@ -107,18 +124,21 @@ async fn receive(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Byte
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let now_s = i64::try_from(now.as_secs()).expect("not that late");
     let id = header("webhook-id");
-    let verified = inner
-        .secret
-        .lock()
-        .unwrap()
-        .as_ref()
-        .is_some_and(|secret| verify(secret, now_s, 300, &id, &header("webhook-timestamp"), &header("webhook-signature"), &body).is_ok());
+    let verified =
+        inner.secret.lock().unwrap().as_ref().is_some_and(|secret| {
+            verify(secret, now_s, 300, &id, &header("webhook-timestamp"), &header("webhook-signature"), &body).is_ok()
+        });
     let event = serde_json::from_slice(&body).unwrap_or_default();
     let at_ms = i64::try_from(now.as_millis()).expect("not that late");
-    let mut received = Received { id, event, status: 0, verified, at_ms };
+    let all = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
+    let (content_type, body) = (header("content-type"), body.to_vec());
+    let mut received = Received { id, content_type, body, headers: all, event, status: 0, verified, at_ms };
     let (status, extra) = (inner.script.lock().unwrap())(&received);
     received.status = status;
+    let delay_ms = (inner.delay.lock().unwrap())(&received);
     inner.received.lock().unwrap().push(received);
+    // Being slow is the point here; nothing is waited for.
+    tokio::time::sleep(std::time::Duration::from_millis(delay_ms)).await;
     let mut response = StatusCode::from_u16(status).expect("a status").into_response();
     for (name, value) in extra {
         response.headers_mut().insert(name, value.parse().expect("a header value"));

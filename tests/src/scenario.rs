@@ -52,16 +52,32 @@ impl Scenario {
 
     /// Starts a producer that follows the whole feed. Starting it again takes over.
     pub fn producer(&self, upstream: &Upstream, arguments: &[&str]) -> Process {
-        let (kafka, base_url, listen) = (self.broker.address(), upstream.base_url(), format!("127.0.0.1:{}", free_port()));
+        self.producer_at(upstream, free_port(), arguments)
+    }
+
+    /// The same, with health and metrics on a port that is known.
+    pub fn producer_at(&self, upstream: &Upstream, port: u16, arguments: &[&str]) -> Process {
+        let (kafka, base_url, listen) = (self.broker.address(), upstream.base_url(), format!("127.0.0.1:{port}"));
         let own = ["produce", "--kafka", &kafka, "--data", "data", "--base-url", &base_url, "--listen", &listen, "--start", "beginning"];
         Process::start(self.folder.path(), "producer", &[&own[..], &["--poll-interval-ms", "100"], arguments].concat())
     }
 
     /// Starts the bridge; the same port and folder every time.
     pub fn bridge(&self, arguments: &[&str]) -> Process {
+        self.strict_bridge(&[&["--development-egress"], arguments].concat())
+    }
+
+    /// The same without the flag that opens addresses of this machine.
+    pub fn strict_bridge(&self, arguments: &[&str]) -> Process {
         let (kafka, listen) = (self.broker.address(), format!("127.0.0.1:{}", self.bridge_port));
-        let own = ["bridge", "--kafka", &kafka, "--data", "data", "--listen", &listen, "--development-egress"];
+        let own = ["bridge", "--kafka", &kafka, "--data", "data", "--listen", &listen];
         Process::start(self.folder.path(), "bridge", &[&own[..], arguments].concat())
+    }
+
+    /// Starts a bridge beside the first, on a port of its own; it logs to `<name>.log`.
+    pub fn bridge_beside(&self, name: &str, kafka: &str, data: &str) -> Process {
+        let listen = format!("127.0.0.1:{}", free_port());
+        Process::start(self.folder.path(), name, &["bridge", "--kafka", kafka, "--data", data, "--listen", &listen])
     }
 
     /// Where the bridge listens.

@@ -60,8 +60,14 @@ impl Upstream {
     /// Makes the next answers faulty.
     pub async fn fault(&self, fault: Value) {
         let address = format!("http://127.0.0.1:{}/_simulator/faults", self.port);
-        let response = self.client.post(address).header("content-type", "application/json").body(fault.to_string()).send().await.expect("it answers");
+        let response =
+            self.client.post(address).header("content-type", "application/json").body(fault.to_string()).send().await.expect("it answers");
         assert!(response.status().is_success(), "{fault} was refused: {}", response.text().await.unwrap_or_default());
+    }
+
+    /// No faults from now on.
+    pub async fn clear_faults(&self) {
+        self.control(Method::DELETE, "faults").await.expect("cleared");
     }
 
     /// How many faults have not struck yet.
@@ -76,6 +82,15 @@ impl Upstream {
     pub async fn units(&self) -> Vec<Value> {
         let text = self.control(Method::GET, "units").await.expect("units");
         text.lines().map(|line| serde_json::from_str(line).expect("a unit a line")).collect()
+    }
+
+    /// One item of a feed as upstream sends it to who asks for changes.
+    pub async fn item(&self, feed: &str, id: u64) -> Value {
+        let member = if feed == "enheter" { "oppdaterteEnheter" } else { "oppdaterteUnderenheter" };
+        let address = format!("{}/oppdateringer/{feed}?oppdateringsid={id}&includeChanges=true&size=1", self.base_url());
+        let text = self.client.get(address).send().await.expect("it answers").text().await.expect("a body");
+        let page: Value = serde_json::from_str(&text).expect("JSON");
+        page["_embedded"][member][0].clone()
     }
 
     /// Every item of a feed, oldest first: (id, organisasjonsnummer, endringstype).

@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Names, Rates};
 use super::bare_client::{Message, post_all, post_all_with_reqwest};
 use super::ground::Ground;
 use super::population::Population;
 use super::receiver::{Received, Receiver};
 use super::wrk::Wrk;
+use super::{Names, Rates};
 use crate::commands::bridge;
 use crate::output::note;
 use crate::settings::Settings;

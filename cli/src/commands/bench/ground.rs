@@ -33,7 +33,9 @@ impl Ground {
         let own = match kafka.filter(|kafka| !kafka.is_empty()) {
             Some(_) => None,
             None => {
-                let jars = jars.context("Kafka's jars are not there; run ./ryggrad bench, which fetches them, or name a running Kafka with KAFKA_BOOTSTRAP")?;
+                let jars = jars.context(
+                    "Kafka's jars are not there; run ./ryggrad bench, which fetches them, or name a running Kafka with KAFKA_BOOTSTRAP",
+                )?;
                 let options = LocalBrokerOptions::new(std::path::absolute(jars)?, folder.path().join("kafka"));
                 Some(LocalBroker::start(options).await?)
             }
@@ -54,9 +56,8 @@ impl Ground {
         self.folder.path()
     }
 
-    /// Makes a topic like one of the catalogue's under another name.
-    pub async fn topic_like(&mut self, like: &Topic, name: String) -> anyhow::Result<Topic> {
-        let topic = Topic { name, ..like.clone() };
+    /// Makes a topic that no one else has.
+    pub async fn create(&mut self, topic: Topic) -> anyhow::Result<Topic> {
         let created = topics::ensure(&self.connection, std::slice::from_ref(&topic), 1).await?;
         ensure!(!created.is_empty(), "the topic {} is there already; has another benchmark left it?", topic.name);
         self.created.extend(created);
@@ -67,7 +68,8 @@ impl Ground {
     pub async fn appended(&self, topic: &Topic) -> anyhow::Result<u64> {
         let mut records = 0;
         for (moment, sign) in [(Moment::End, 1), (Moment::Beginning, -1)] {
-            records += sign * offsets_of(&self.connection, &topic.name, topic.partitions, moment, KAFKA_TIMEOUT_MS).await?.iter().sum::<i64>();
+            records +=
+                sign * offsets_of(&self.connection, &topic.name, topic.partitions, moment, KAFKA_TIMEOUT_MS).await?.iter().sum::<i64>();
         }
         Ok(u64::try_from(records)?)
     }

@@ -50,7 +50,11 @@ impl PerformanceTool {
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.context("cannot run java (is a JRE installed?)")?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "Kafka's ProducerPerformance failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-        ensure!(!said.contains("Exception"), "Kafka's ProducerPerformance failed: {}", said.lines().find(|line| line.contains("Exception")).unwrap_or_default());
+        ensure!(
+            !said.contains("Exception"),
+            "Kafka's ProducerPerformance failed: {}",
+            said.lines().find(|line| line.contains("Exception")).unwrap_or_default()
+        );
         rate(&said).with_context(|| format!("Kafka's ProducerPerformance tells no rate: {}", said.trim()))
     }
 }
@@ -83,7 +87,8 @@ mod tests {
     #[test]
     fn a_payload_has_the_length_of_value_key_and_headers_and_no_line_ends() {
         let headers = vec![("a".to_owned(), "b".to_owned())];
-        let record = EncodedRecord { topic: String::new(), partition: None, key: "k".to_owned(), value: Some(b"x\n\xc3".to_vec()), headers };
+        let record =
+            EncodedRecord { topic: String::new(), partition: None, key: "k".to_owned(), value: Some(b"x\n\xc3".to_vec()), headers };
         assert_eq!(payload(&record), b"x??kab");
         assert_eq!(payload(&record).len(), record.size_bytes());
     }

@@ -101,7 +101,12 @@ impl Population {
 
     /// All records that the product makes of it, position records included, in its transactions'
     /// order; and where the time goes. One thread.
-    pub fn records(&self, source: &Source, event_type: &EventType, transaction_events_max: usize) -> anyhow::Result<(Vec<EncodedRecord>, Stages)> {
+    pub fn records(
+        &self,
+        source: &Source,
+        event_type: &EventType,
+        transaction_events_max: usize,
+    ) -> anyhow::Result<(Vec<EncodedRecord>, Stages)> {
         let (mut records, mut stages) = (Vec::new(), Stages::default());
         for (name, fetched) in &self.feeds {
             let feed = Feed::new(source, event_type, name)?;

@@ -24,7 +24,8 @@ impl Wrk {
         }
         let body = folder.join("body.json");
         std::fs::write(&body, &message.body).context("cannot write wrk's body")?;
-        let mut lines = vec!["wrk.method = \"POST\"".to_owned(), format!("wrk.body = io.open([[{}]], \"rb\"):read(\"*a\")", body.display())];
+        let mut lines =
+            vec!["wrk.method = \"POST\"".to_owned(), format!("wrk.body = io.open([[{}]], \"rb\"):read(\"*a\")", body.display())];
         for (name, value) in &message.headers {
             lines.push(format!("wrk.headers[\"{name}\"] = \"{}\"", value.to_str()?));
         }
@@ -38,7 +39,8 @@ impl Wrk {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "wrk"]);
         command.args([format!("-d{SECONDS}s"), format!("-c{connections}"), format!("-t{}", connections.min(2)), "-s".to_owned()]);
-        let output = command.arg(&self.script).arg(sink).stdin(Stdio::null()).kill_on_drop(true).output().await.context("cannot run wrk")?;
+        let output =
+            command.arg(&self.script).arg(sink).stdin(Stdio::null()).kill_on_drop(true).output().await.context("cannot run wrk")?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "wrk failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         ensure!(!said.contains("Non-2xx") && !said.contains("Socket errors"), "wrk met errors: {}", said.trim());

@@ -1,0 +1,120 @@
+//! Events put straight into the topic, without a registry: quick, and the test knows each of them.
+//!
+//! What a receiver should get is written down here by hand, not asked of the code under test.
+
+use std::collections::BTreeMap;
+
+use ryggrad_log::{Connection, Publisher, PublisherOptions, topics};
+use ryggrad_schemas::cloudevents::{AVRO, Attributes};
+use ryggrad_schemas::event_id::event_id;
+use ryggrad_schemas::virksomhet::{Endringstype, Kode, Virksomhet, VirksomhetEndret};
+use ryggrad_schemas::{Catalogue, EncodedRecord, avro};
+use serde_json::{Value, json};
+
+use crate::topic::VIRKSOMHET;
+
+const SOURCE: &str = "urn:ryggrad:test:enheter";
+const KILDE: &str = "test/enheter";
+const CE_TYPE: &str = "no.ryggrad.grunndata.virksomhet.endret.v1";
+const TIME: &str = "2026-01-31T08:00:00.000Z";
+
+/// An event that was published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The record's key.
+    pub key: String,
+    /// Its position: larger than that of all before.
+    pub position: u64,
+    /// What a receiver must be sent.
+    pub event: Value,
+}
+
+/// A publisher of events.
+pub struct Events {
+    publisher: Publisher,
+    position: u64,
+}
+
+/// The key of that number, in the range of synthetic organisations.
+pub fn key(number: u32) -> String {
+    format!("3{number:08}")
+}
+
+impl Events {
+    /// A publisher; makes the topics if the bridge has not done so yet.
+    pub async fn start(connection: &Connection) -> Self {
+        topics::ensure(connection, &Catalogue::built_in().topics, 1).await.expect("the topics are there");
+        let publisher = Publisher::start(connection, "test-events", &PublisherOptions::default()).await.expect("a publisher");
+        Self { publisher, position: 0 }
+    }
+
+    /// Publishes one event for each key, in this order, in one transaction.
+    pub async fn publish(&mut self, keys: impl IntoIterator<Item = String>) -> Vec<Published> {
+        let mut records = Vec::new();
+        let published = keys.into_iter().map(|key| self.make(&key, Endringstype::Endret, &mut records)).collect();
+        self.publisher.publish(records).await.expect("published");
+        published
+    }
+
+    /// Publishes the end of a key: the event and, right behind it, its tombstone.
+    pub async fn end(&mut self, key: &str) -> Published {
+        let mut records = Vec::new();
+        let published = self.make(key, Endringstype::Slettet, &mut records);
+        let tombstone = EncodedRecord { value: None, ..records[0].clone() };
+        records.push(tombstone);
+        self.publisher.publish(records).await.expect("published");
+        published
+    }
+
+    fn make(&mut self, key: &str, endringstype: Endringstype, records: &mut Vec<EncodedRecord>) -> Published {
+        self.position += 1;
+        let (position, navn) = (self.position.to_string(), format!("Blåbær & \"Ærlig\" {}", self.position));
+        let symbol = endringstype.symbol();
+        let id = event_id(SOURCE, &position, key, "").to_string();
+        let attributes = Attributes {
+            id: id.clone(),
+            source: SOURCE.to_owned(),
+            ce_type: CE_TYPE.to_owned(),
+            subject: Some(key.to_owned()),
+            time: Some(TIME.to_owned()),
+            extensions: BTreeMap::from([("endringstype".to_owned(), symbol.to_owned()), ("funnet".to_owned(), "feed".to_owned())]),
+        };
+        let value = VirksomhetEndret {
+            organisasjonsnummer: key.to_owned(),
+            endringstype,
+            endringer: vec!["/navn".to_owned()],
+            funnet: "feed".to_owned(),
+            kilde: KILDE.to_owned(),
+            posisjon: position.clone(),
+            tidspunkt: Some(TIME.to_owned()),
+            virksomhetstype: "enhet".to_owned(),
+            virksomhet: Some(Virksomhet {
+                organisasjonsnummer: Some(key.to_owned()),
+                navn: Some(navn.clone()),
+                organisasjonsform: Some(Kode { kode: Some("AS".to_owned()), beskrivelse: Some("Aksjeselskap".to_owned()), utgaatt: None }),
+                konkurs: Some(false),
+                ..Virksomhet::default()
+            }),
+        };
+        records.push(EncodedRecord {
+            topic: VIRKSOMHET.to_owned(),
+            partition: None,
+            key: key.to_owned(),
+            value: Some(avro::encode(&value).expect("it fits the schema")),
+            headers: attributes.to_headers(AVRO),
+        });
+        let event = json!({
+            "specversion": "1.0", "id": id, "source": SOURCE, "type": CE_TYPE, "subject": key, "time": TIME,
+            "endringstype": symbol, "funnet": "feed", "datacontenttype": "application/json",
+            "data": {
+                "organisasjonsnummer": key, "endringstype": symbol, "endringer": ["/navn"], "funnet": "feed",
+                "kilde": KILDE, "posisjon": position, "tidspunkt": TIME, "virksomhetstype": "enhet",
+                "virksomhet": {
+                    "organisasjonsnummer": key, "navn": navn, "konkurs": false,
+                    "organisasjonsform": {"kode": "AS", "beskrivelse": "Aksjeselskap"},
+                },
+            },
+        });
+        Published { key: key.to_owned(), position: self.position, event }
+    }
+}
