@@ -20,10 +20,7 @@ use crate::connection::Listener;
 use crate::publisher::{blocking, to_base_record};
 use crate::{Connection, Error, Remedy};
 
-/// How long both producers let a batch grow.
-pub const LINGER_MS: u32 = 2;
-/// How both producers compress.
-pub const COMPRESSION: &str = "lz4";
+pub use crate::connection::{COMPRESSION, LINGER_MS};
 
 #[derive(Clone, Default)]
 struct Failures(Arc<AtomicU64>);
@@ -57,16 +54,8 @@ pub struct BareProducer {
 impl BareProducer {
     /// A producer. Asks nothing of the broker yet.
     pub fn new(connection: &Connection) -> Result<Self, Error> {
-        let mut config = connection.client();
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", COMPRESSION)
-            .set("linger.ms", LINGER_MS.to_string())
-            .set("partitioner", "murmur2_random")
-            .set("queue.buffering.max.kbytes", "65536");
         let failures = Failures::default();
-        let producer = config.create_with_context(failures.clone()).map_err(|error| Error::new("create a producer", error))?;
+        let producer = connection.bulk_producer().create_with_context(failures.clone()).map_err(|error| Error::new("create a producer", error))?;
         Ok(Self { producer: Arc::new(producer), failures })
     }
 

@@ -40,6 +40,27 @@ impl Connection {
     }
 }
 
+/// How long producers of many records let a batch grow.
+pub const LINGER_MS: u32 = 2;
+/// How producers of many records compress.
+pub const COMPRESSION: &str = "lz4";
+
+impl Connection {
+    /// A producer of many records: the publisher's settings but for its transactions, and so
+    /// those of the bare producer that it is measured against.
+    pub(crate) fn bulk_producer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", COMPRESSION)
+            .set("linger.ms", LINGER_MS.to_string())
+            .set("partitioner", "murmur2_random")
+            .set("queue.buffering.max.kbytes", "65536");
+        config
+    }
+}
+
 /// Takes what librdkafka says on the side. Errors that matter come back from the calls
 /// themselves, so that here they are only of interest to those who look closely.
 pub(crate) struct Listener;

@@ -41,8 +41,8 @@ impl ProducerContext for Listener {
 
 /// How long a new publisher waits for a broker before it goes on without having met one.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
-/// How long one look for delivery reports takes.
-const POLL: Duration = Duration::from_millis(1);
+/// Pause between two looks for delivery reports.
+const LOOK_EVERY: Duration = Duration::from_micros(300);
 
 /// A transactional producer.
 pub struct Publisher {
@@ -55,17 +55,11 @@ impl Publisher {
     /// Connects, fences older publishers of the same id and ends what they left open. Waits for
     /// the broker as long as the operation timeout.
     pub async fn start(connection: &Connection, transactional_id: &str, options: &PublisherOptions) -> Result<Self, Error> {
-        let mut config = connection.client();
+        let mut config = connection.bulk_producer();
         config
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", options.transaction_timeout_ms.to_string())
-            .set("message.timeout.ms", (options.transaction_timeout_ms * 9 / 10).to_string())
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "2")
-            .set("partitioner", "murmur2_random")
-            .set("queue.buffering.max.kbytes", "65536");
+            .set("message.timeout.ms", (options.transaction_timeout_ms * 9 / 10).to_string());
         let operation_timeout = Duration::from_millis(options.operation_timeout_ms.into());
         let id = transactional_id.to_owned();
         blocking(move || {
@@ -113,7 +107,7 @@ fn transaction(producer: &BaseProducer<Listener>, records: &[EncodedRecord], tim
     // The client's own flush looks every 100 ms, which would hold each transaction open that
     // long. Here it is looked as often as the broker answers.
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
-        producer.poll(POLL);
+        take_reports(producer);
     }
     loop {
         match producer.commit_transaction(timeout) {
@@ -122,6 +116,14 @@ fn transaction(producer: &BaseProducer<Listener>, records: &[EncodedRecord], tim
             outcome => return outcome,
         }
     }
+}
+
+/// Takes delivery reports in, then leaves the processor to the threads that make them: the
+/// client's own poll would spin until its time is over.
+#[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work")]
+fn take_reports(producer: &BaseProducer<Listener>) {
+    producer.poll(Duration::ZERO);
+    std::thread::sleep(LOOK_EVERY);
 }
 
 fn enqueue(producer: &BaseProducer<Listener>, record: &EncodedRecord, timeout: Duration) -> Result<(), KafkaError> {
@@ -133,7 +135,7 @@ fn enqueue(producer: &BaseProducer<Listener>, record: &EncodedRecord, timeout: D
             // The queue is the back-pressure: take reports in until there is room.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) if Instant::now() < deadline => {
                 outgoing = returned;
-                producer.poll(POLL);
+                take_reports(producer);
             }
             Err((error, _)) => return Err(error),
         }

@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_one_or_lies_between_the_two_in_the_middle() {
-        for (rates, expected) in [(vec![], None), (vec![3.0], Some(3.0)), (vec![9.0, 1.0, 2.0], Some(2.0)), (vec![4.0, 1.0, 2.0, 9.0], Some(3.0))] {
+        for (rates, expected) in
+            [(vec![], None), (vec![3.0], Some(3.0)), (vec![9.0, 1.0, 2.0], Some(2.0)), (vec![4.0, 1.0, 2.0, 9.0], Some(3.0))]
+        {
             assert_eq!(median(&rates), expected);
         }
     }
