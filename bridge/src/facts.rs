@@ -27,7 +27,11 @@ impl Facts {
     }
 
     /// The latest of every key. What can't be read is reported by position and left out.
-    pub async fn load<T: DeserializeOwned>(&self, connection: &Connection, timeout_ms: u64) -> Result<BTreeMap<String, T>, ryggrad_log::Error> {
+    pub async fn load<T: DeserializeOwned>(
+        &self,
+        connection: &Connection,
+        timeout_ms: u64,
+    ) -> Result<BTreeMap<String, T>, ryggrad_log::Error> {
         let mut facts = BTreeMap::new();
         for record in read_to_end(connection, self.topic, 0, RECORDS_MAX, timeout_ms).await? {
             let Some(key) = record.key else { continue };
@@ -39,7 +43,13 @@ impl Facts {
                     facts.insert(key, fact);
                 }
                 Some(Err(error)) => {
-                    tracing::error!(topic = self.topic, offset = record.offset, line = error.line(), column = error.column(), "a stored fact cannot be read");
+                    tracing::error!(
+                        topic = self.topic,
+                        offset = record.offset,
+                        line = error.line(),
+                        column = error.column(),
+                        "a stored fact cannot be read"
+                    );
                 }
             }
         }

@@ -120,7 +120,13 @@ impl Bridge {
     }
 }
 
-async fn work(shared: &Arc<Shared>, connection: &Connection, seal: Seal, telemetry: Telemetry, stop: &CancellationToken) -> Result<(), BridgeError> {
+async fn work(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    seal: Seal,
+    telemetry: Telemetry,
+    stop: &CancellationToken,
+) -> Result<(), BridgeError> {
     let config = &shared.config;
     // The store first: whether it is ours does not depend on Kafka.
     let store = Store::open(&config.data)?.store;

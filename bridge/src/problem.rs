@@ -41,12 +41,22 @@ impl Problem {
 
     /// 405.
     pub fn method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "This address does not take that method", "see the API's description for what it takes")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method",
+            "This address does not take that method",
+            "see the API's description for what it takes",
+        )
     }
 
     /// 413.
     pub fn too_large(limit_bytes: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", format!("a request has at most {limit_bytes} bytes"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The request is too large",
+            format!("a request has at most {limit_bytes} bytes"),
+        )
     }
 
     /// 409, for a limit that is reached.

@@ -5,13 +5,16 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Query};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::manifest::{self, SchemaVersion};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -97,11 +100,25 @@ const NO_RESOURCE: Refusal = Refusal::not_found(404, "no such resource");
 const NO_SUBJECT: Refusal = Refusal::not_found(40401, "no such subject");
 const NO_VERSION: Refusal = Refusal::not_found(40402, "no such version");
 const NO_SCHEMA: Refusal = Refusal::not_found(40403, "no such schema");
+const TOO_LARGE: Refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, code: 413, message: "the request is too large" };
 const BAD_SCHEMA: Refusal = Refusal::unprocessable(42201, "the body has no schema");
 const BAD_VERSION: Refusal = Refusal::unprocessable(42202, "a version is a number or latest");
 const READ_ONLY: Refusal = Refusal::unprocessable(42205, "this registry is read-only; schemas are published with Ryggrad itself");
 
-async fn versions(Path(subject): Path<String>) -> Result<Response, Refusal> {
+type Body = Result<Bytes, BytesRejection>;
+
+/// What stands in the path. A path that is no text is no resource.
+struct At<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Path::from_request_parts(parts, state).await.map(|Path(found)| Self(found)).map_err(|_| NO_RESOURCE)
+    }
+}
+
+async fn versions(At(subject): At<String>) -> Result<Response, Refusal> {
     let versions = versions_of(&subject);
     if versions.is_empty() {
         return Err(NO_SUBJECT);
@@ -121,11 +138,11 @@ fn pick(subject: &str, version: &str) -> Result<&'static SchemaVersion, Refusal>
     found.copied().ok_or(if versions.is_empty() { NO_SUBJECT } else { NO_VERSION })
 }
 
-async fn version(Path((subject, version)): Path<(String, String)>) -> Result<Response, Refusal> {
+async fn version(At((subject, version)): At<(String, String)>) -> Result<Response, Refusal> {
     Ok(answer(full(&subject, pick(&subject, &version)?)))
 }
 
-async fn version_schema(Path((subject, version)): Path<(String, String)>) -> Result<Response, Refusal> {
+async fn version_schema(At((subject, version)): At<(String, String)>) -> Result<Response, Refusal> {
     Ok(text(pick(&subject, &version)?.text))
 }
 
@@ -133,28 +150,28 @@ fn pick_id(id: &str) -> Result<&'static SchemaVersion, Refusal> {
     id.parse().ok().and_then(manifest::by_id).ok_or(NO_SCHEMA)
 }
 
-async fn by_id(Path(id): Path<String>, Query(asked): Query<Asked>) -> Result<Response, Refusal> {
+async fn by_id(At(id): At<String>, asked: Result<Query<Asked>, QueryRejection>) -> Result<Response, Refusal> {
     let version = pick_id(&id)?;
     let mut body = json!({"schema": version.text, "schemaType": "AVRO", "guid": guid(version).to_string()});
     if let Some((subject, _)) = holders(version).next() {
         body["subject"] = json!(subject);
         body["version"] = json!(version.version);
     }
-    if asked.fetch_max_id.is_some_and(|wanted| wanted.eq_ignore_ascii_case("true")) {
+    if asked.is_ok_and(|Query(asked)| asked.fetch_max_id.is_some_and(|wanted| wanted.eq_ignore_ascii_case("true"))) {
         body["maxId"] = json!(manifest::all().iter().map(|known| known.id).max());
     }
     Ok(answer(body))
 }
 
-async fn by_id_schema(Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn by_id_schema(At(id): At<String>) -> Result<Response, Refusal> {
     Ok(text(pick_id(&id)?.text))
 }
 
-async fn by_id_subjects(Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn by_id_subjects(At(id): At<String>) -> Result<Response, Refusal> {
     Ok(answer(json!(holders(pick_id(&id)?).map(|(subject, _)| subject).collect::<Vec<_>>())))
 }
 
-async fn by_id_versions(Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn by_id_versions(At(id): At<String>) -> Result<Response, Refusal> {
     let holders = holders(pick_id(&id)?).map(|(subject, version)| json!({"subject": subject, "version": version.version}));
     Ok(answer(json!(holders.collect::<Vec<_>>())))
 }
@@ -164,27 +181,27 @@ fn holders(version: &SchemaVersion) -> impl Iterator<Item = (String, &'static Sc
     all().filter(move |(_, known)| known.id == id)
 }
 
-async fn by_guid(Path(wanted): Path<String>) -> Result<Response, Refusal> {
+async fn by_guid(At(wanted): At<String>) -> Result<Response, Refusal> {
     let found = manifest::all().iter().find(|version| guid(version).to_string() == wanted.to_lowercase()).ok_or(NO_SCHEMA)?;
     Ok(answer(json!({"schema": found.text, "schemaType": "AVRO", "guid": wanted})))
 }
 
 /// Finds the version that a schema is.
-async fn find(Path(subject): Path<String>, body: Bytes) -> Result<Response, Refusal> {
-    Ok(answer(full(&subject, same(&subject, &body)?.ok_or(NO_SCHEMA)?)))
+async fn find(At(subject): At<String>, body: Body) -> Result<Response, Refusal> {
+    Ok(answer(full(&subject, same(&subject, body)?.ok_or(NO_SCHEMA)?)))
 }
 
 /// Registering what is there already succeeds, as serializers expect; anything else is refused.
-async fn register(Path(subject): Path<String>, body: Bytes) -> Result<Response, Refusal> {
-    Ok(answer(full(&subject, same(&subject, &body)?.ok_or(READ_ONLY)?)))
+async fn register(At(subject): At<String>, body: Body) -> Result<Response, Refusal> {
+    Ok(answer(full(&subject, same(&subject, body)?.ok_or(READ_ONLY)?)))
 }
 
-fn same(subject: &str, body: &[u8]) -> Result<Option<&'static SchemaVersion>, Refusal> {
+fn same(subject: &str, body: Body) -> Result<Option<&'static SchemaVersion>, Refusal> {
     let versions = versions_of(subject);
     if versions.is_empty() {
         return Err(NO_SUBJECT);
     }
-    let given: Given = serde_json::from_slice(body).map_err(|_| BAD_SCHEMA)?;
+    let given: Given = serde_json::from_slice(&body.map_err(|_| TOO_LARGE)?).map_err(|_| BAD_SCHEMA)?;
     Ok(versions.into_iter().rev().find(|version| manifest::is_same(version, &given.schema)))
 }
 

@@ -108,7 +108,8 @@ impl Subscriptions {
         };
         self.facts.put(id.to_string(), &subscription).await?;
         let cursors = self.first_cursors(&subscription);
-        let changes = cursors.iter().map(|(place, cursor)| Change::Put { subscription: id.into_bytes(), place: *place, cursor: cursor.clone() });
+        let changes =
+            cursors.iter().map(|(place, cursor)| Change::Put { subscription: id.into_bytes(), place: *place, cursor: cursor.clone() });
         self.context.writer.commit(changes.collect()).await?;
         self.known.write().await.insert(id, subscription.clone());
         self.engine.start(&subscription, secret.clone(), Mode::Running, cursors).await;
@@ -179,7 +180,10 @@ impl Subscriptions {
         let (config, known) = (&self.context.config, self.known.read().await);
         let own = known.values().filter(|subscription| subscription.organisation == organisation).count();
         if own >= config.subscriptions_per_organisation_max {
-            return Err(ChangeError::Limit(format!("an organisation has at most {} subscriptions", config.subscriptions_per_organisation_max)));
+            return Err(ChangeError::Limit(format!(
+                "an organisation has at most {} subscriptions",
+                config.subscriptions_per_organisation_max
+            )));
         }
         if known.len() >= config.subscriptions_max {
             return Err(ChangeError::Limit(format!("this bridge carries at most {} subscriptions", config.subscriptions_max)));

@@ -9,10 +9,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+const OUTCOMES: [&str; 5] = ["delivered", "failed", "throttled", "hopeless", "gone"];
+
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// delivered, failed, throttled, hopeless or gone.
+    /// One of `OUTCOMES`.
     pub outcome: &'static str,
 }
 
@@ -63,6 +65,10 @@ impl Telemetry {
             kafka_up: Gauge::default(),
             store_bytes: Gauge::default(),
         };
+        for outcome in OUTCOMES {
+            // There from the start, so that the first failure shows as a rise and not as a birth.
+            drop(metrics.attempts.get_or_create(&OutcomeLabel { outcome }));
+        }
         let bridge = registry.sub_registry_with_prefix("ryggrad_bridge");
         bridge.register("attempts", "Delivery attempts by how they ended", metrics.attempts.clone());
         bridge.register_with_unit("attempt", "Duration of an attempt", Unit::Seconds, metrics.attempt_seconds.clone());

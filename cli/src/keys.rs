@@ -20,7 +20,8 @@ pub fn seal_key(path: &Path) -> anyhow::Result<[u8; 32]> {
     }
     for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
         let pair = std::str::from_utf8(pair).unwrap_or_default();
-        *byte = u8::from_str_radix(pair, 16).with_context(|| format!("{} holds no key: 64 hexadecimal digits are expected", path.display()))?;
+        *byte =
+            u8::from_str_radix(pair, 16).with_context(|| format!("{} holds no key: 64 hexadecimal digits are expected", path.display()))?;
     }
     Ok(key)
 }

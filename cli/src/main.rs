@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{bench, bridge, consume, listen, produce, subscriptions, tokens, topics, up};
-use tokio_util::sync::CancellationToken;
 use exit::Code;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -27,7 +27,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The event streaming backbone for Norwegian health
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = "\
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "\
 EXAMPLES
   ryggrad up --demo              a broker, a simulated registry, the bridge and the producer
   ryggrad listen                 receive signed events and see them verified
@@ -36,7 +39,8 @@ EXAMPLES
 
 EXIT CODES
   0 done   1 failed   2 wrong usage   3 not found or refused by the bridge
-  4 bridge or Kafka cannot be reached   5 a check found a difference")]
+  4 bridge or Kafka cannot be reached   5 a check found a difference"
+)]
 struct Cli {
     /// How logs on stderr look
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "RYGGRAD_LOG")]

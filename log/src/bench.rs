@@ -55,7 +55,8 @@ impl BareProducer {
     /// A producer. Asks nothing of the broker yet.
     pub fn new(connection: &Connection) -> Result<Self, Error> {
         let failures = Failures::default();
-        let producer = connection.bulk_producer().create_with_context(failures.clone()).map_err(|error| Error::new("create a producer", error))?;
+        let producer =
+            connection.bulk_producer().create_with_context(failures.clone()).map_err(|error| Error::new("create a producer", error))?;
         Ok(Self { producer: Arc::new(producer), failures })
     }
 

@@ -39,7 +39,10 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         use RDKafkaErrorCode as Code;
         let code = self.source.downcast_ref::<KafkaError>().and_then(KafkaError::rdkafka_error_code);
-        matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::MessageTimedOut))
+        matches!(
+            code,
+            Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::MessageTimedOut)
+        )
     }
 
     /// Whether a newer producer of the same transactional id has taken over. Our own transaction

@@ -68,9 +68,7 @@ impl Publisher {
             // With a broker met, the coordinator is found at once; otherwise librdkafka's first
             // try fails and the next comes half a second later.
             let _ = producer.client().fetch_metadata(None, FIRST_CONTACT);
-            producer
-                .init_transactions(operation_timeout)
-                .map_err(|error| Error::new(format!("start transactions as {id}"), error))?;
+            producer.init_transactions(operation_timeout).map_err(|error| Error::new(format!("start transactions as {id}"), error))?;
             Ok(Self { producer: Arc::new(producer), transactional_id: id, operation_timeout })
         })
         .await

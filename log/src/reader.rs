@@ -137,7 +137,12 @@ fn to_notice(error: KafkaError) -> Read {
     match error {
         KafkaError::PartitionEOF(partition) => Read::AtEnd { partition },
         KafkaError::MessageConsumption(
-            Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve | Code::NotLeaderForPartition | Code::LeaderNotAvailable,
+            Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::Resolve
+            | Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable,
         ) => Read::Away { reason: error.to_string() },
         error => Read::Failed(Error::other("go on reading", Remedy::Die, error)),
     }
@@ -145,7 +150,13 @@ fn to_notice(error: KafkaError) -> Read {
 
 /// Reads one partition of a (small, compacted) topic from its beginning to its present end.
 /// Fails if it holds more than `records_max` or takes longer than `timeout_ms`.
-pub async fn read_to_end(connection: &Connection, topic: &str, partition: i32, records_max: usize, timeout_ms: u64) -> Result<Vec<LogRecord>, Error> {
+pub async fn read_to_end(
+    connection: &Connection,
+    topic: &str,
+    partition: i32,
+    records_max: usize,
+    timeout_ms: u64,
+) -> Result<Vec<LogRecord>, Error> {
     let doing = format!("read {topic} to its end");
     let consumer = create(connection, topic, &ReaderLimits::default())?;
     let list = start_list(topic, &[(partition, Start::Beginning)])?;

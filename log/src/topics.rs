@@ -76,7 +76,8 @@ pub async fn ensure(connection: &Connection, topics: &[Topic], replication: i32)
     if !differences.is_empty() {
         return Err(Error::other("use the topics as they are", Remedy::Die, differences.join("; ")));
     }
-    let missing: Vec<&Topic> = topics.iter().zip(&states).filter(|(_, (_, state))| *state == State::Missing).map(|(topic, _)| topic).collect();
+    let missing: Vec<&Topic> =
+        topics.iter().zip(&states).filter(|(_, (_, state))| *state == State::Missing).map(|(topic, _)| topic).collect();
     let admin = admin(connection)?;
     for topic in &missing {
         create(&admin, topic, replication).await?;

@@ -235,11 +235,7 @@ impl Catalogue {
         duplicates("topic", self.topics.iter().map(|topic| topic.name.clone()), &mut faults);
         duplicates("topic id", self.topics.iter().map(|topic| topic.id.to_string()), &mut faults);
         duplicates("source", self.sources.iter().map(|source| source.name.clone()), &mut faults);
-        duplicates(
-            "positions partition",
-            self.sources.iter().map(|source| source.positions_partition.to_string()),
-            &mut faults,
-        );
+        duplicates("positions partition", self.sources.iter().map(|source| source.positions_partition.to_string()), &mut faults);
         for event in &self.events {
             if self.topic(&event.topic).is_none() {
                 faults.push(format!("event {} names the unknown topic {}", event.ce_type, event.topic));
@@ -292,9 +288,7 @@ pub fn type_matches(pattern: &str, ce_type: &str) -> bool {
 
 /// CloudEvents 1.0: lower-case letters and digits, at most 20 of them, not `data`.
 fn is_attribute_name(name: &str) -> bool {
-    (1..=20).contains(&name.len())
-        && name != "data"
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    (1..=20).contains(&name.len()) && name != "data" && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 fn duplicates(what: &str, names: impl Iterator<Item = String>, faults: &mut Vec<String>) {

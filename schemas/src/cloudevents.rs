@@ -63,11 +63,8 @@ impl Attributes {
 
     /// The attributes of a record.
     pub fn from_record(record: &LogRecord) -> Result<Self, NotACloudEvent> {
-        let mut found: BTreeMap<&str, &str> = record
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value.as_str())))
-            .collect();
+        let mut found: BTreeMap<&str, &str> =
+            record.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value.as_str()))).collect();
         if found.remove("specversion").ok_or(NotACloudEvent::Missing("specversion"))? != "1.0" {
             return Err(NotACloudEvent::Version);
         }
@@ -127,10 +124,7 @@ mod tests {
 
     #[test]
     fn headers_and_attributes_are_each_others_inverse() {
-        for attributes in [
-            attributes(),
-            Attributes { subject: None, time: None, extensions: BTreeMap::new(), ..attributes() },
-        ] {
+        for attributes in [attributes(), Attributes { subject: None, time: None, extensions: BTreeMap::new(), ..attributes() }] {
             let headers = attributes.to_headers(AVRO);
             assert!(headers.contains(&("content-type".to_owned(), AVRO.to_owned())));
             assert_eq!(Attributes::from_record(&record(headers)), Ok(attributes));

@@ -52,12 +52,7 @@ fn escape(step: &str) -> String {
 }
 
 /// Moves a member out of an object: into a field if it fits, else into the rest.
-pub fn take_member<T: FromDocument>(
-    members: &mut Map<String, Value>,
-    name: &str,
-    at: &mut Pointer,
-    rest: &mut Rest,
-) -> Option<T> {
+pub fn take_member<T: FromDocument>(members: &mut Map<String, Value>, name: &str, at: &mut Pointer, rest: &mut Rest) -> Option<T> {
     let value = members.remove(name)?;
     at.within(name, |at| {
         if T::fits(&value) {
@@ -168,10 +163,6 @@ impl<T: FromDocument> FromDocument for Vec<T> {
     }
     fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
         let Value::Array(items) = value else { return Self::default() };
-        items
-            .into_iter()
-            .enumerate()
-            .map(|(index, item)| at.within(&index.to_string(), |at| T::take(item, at, rest)))
-            .collect()
+        items.into_iter().enumerate().map(|(index, item)| at.within(&index.to_string(), |at| T::take(item, at, rest))).collect()
     }
 }

@@ -28,7 +28,12 @@ impl Virksomhetstype {
 }
 
 /// Extension attributes for routing and filters, drawn from a state.
-pub fn attributes(endringstype: Endringstype, virksomhetstype: Virksomhetstype, funnet: &str, state: Option<&Virksomhet>) -> Vec<(&'static str, String)> {
+pub fn attributes(
+    endringstype: Endringstype,
+    virksomhetstype: Virksomhetstype,
+    funnet: &str,
+    state: Option<&Virksomhet>,
+) -> Vec<(&'static str, String)> {
     let mut attributes = vec![
         ("endringstype", endringstype.symbol().to_owned()),
         ("virksomhetstype", virksomhetstype.symbol().to_owned()),

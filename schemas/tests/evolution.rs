@@ -40,7 +40,10 @@ fn the_rule_takes_a_field_with_a_default_and_refuses_what_breaks_readers() {
         misfits(&[(1, published), (2, &schema.to_string())])
     };
     let add = |schema: &mut Value, field: Value| schema["fields"].as_array_mut().unwrap().push(field);
-    assert_eq!(evolved(|schema| schema["fields"].as_array_mut().unwrap().push(json!({"name": "nytt", "type": "string", "default": ""}))), [""; 0]);
+    assert_eq!(
+        evolved(|schema| schema["fields"].as_array_mut().unwrap().push(json!({"name": "nytt", "type": "string", "default": ""}))),
+        [""; 0]
+    );
     let mut without_default: Value = serde_json::from_str(published).unwrap();
     add(&mut without_default, json!({"name": "nytt", "type": "string"}));
     assert_eq!(misfits(&[(1, published), (2, &without_default.to_string())]).len(), 1, "a new field without a default");

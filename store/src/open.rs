@@ -189,9 +189,11 @@ fn move_aside(path: &Path) -> Result<PathBuf, OpenError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let aside = (1..).map(|number| path.with_file_name(format!("{name}.damaged-{number}"))).find(|aside| !aside.exists());
     let aside = aside.unwrap_or_else(|| path.with_extension("damaged"));
-    fs::rename(path, &aside)
-        .and_then(|()| fs::create_dir_all(path))
-        .map_err(|source| OpenError::Io { doing: "move aside", path: path.to_owned(), source })?;
+    fs::rename(path, &aside).and_then(|()| fs::create_dir_all(path)).map_err(|source| OpenError::Io {
+        doing: "move aside",
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(aside)
 }
 

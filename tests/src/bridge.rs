@@ -81,6 +81,14 @@ impl Caller {
         Raw { status, headers, text: response.text().await.expect("a body") }
     }
 
+    /// POST of a body that may be no JSON. A refusal must be problem+json.
+    pub async fn call_text(&self, path: &str, body: &str) -> Reply {
+        let authorization = format!("Bearer {}", self.token.as_deref().unwrap_or_default());
+        let answer = self.raw(Method::POST, path, &[("authorization", &authorization)], body).await;
+        assert!(answer.status < 400 || answer.header("content-type") == "application/problem+json", "{answer:?}");
+        (answer.status, answer.json())
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> Reply {
         self.call(Method::GET, path, None).await
@@ -98,7 +106,10 @@ impl Caller {
 
     /// Waits until the bridge is ready.
     pub async fn ready(&self) {
-        wait::until("the bridge is ready", 60, || async { self.try_call(Method::GET, "/readyz", None).await.filter(|(status, _)| *status == 200) }).await;
+        wait::until("the bridge is ready", 60, || async {
+            self.try_call(Method::GET, "/readyz", None).await.filter(|(status, _)| *status == 200)
+        })
+        .await;
     }
 
     /// A token for an organisation; the caller must be the operator.

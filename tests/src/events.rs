@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ryggrad_log::{Connection, Publisher, PublisherOptions, topics};
+use ryggrad_log::{Connection, Publisher, PublisherOptions, TransactionWatch, topics};
 use ryggrad_schemas::cloudevents::{AVRO, Attributes};
 use ryggrad_schemas::event_id::event_id;
 use ryggrad_schemas::virksomhet::{Endringstype, Kode, Virksomhet, VirksomhetEndret};
@@ -12,6 +12,7 @@ use ryggrad_schemas::{Catalogue, EncodedRecord, avro};
 use serde_json::{Value, json};
 
 use crate::topic::VIRKSOMHET;
+use crate::wait;
 
 const SOURCE: &str = "urn:ryggrad:test:enheter";
 const KILDE: &str = "test/enheter";
@@ -32,6 +33,7 @@ pub struct Published {
 /// A publisher of events.
 pub struct Events {
     publisher: Publisher,
+    watch: TransactionWatch,
     position: u64,
 }
 
@@ -45,14 +47,15 @@ impl Events {
     pub async fn start(connection: &Connection) -> Self {
         topics::ensure(connection, &Catalogue::built_in().topics, 1).await.expect("the topics are there");
         let publisher = Publisher::start(connection, "test-events", &PublisherOptions::default()).await.expect("a publisher");
-        Self { publisher, position: 0 }
+        let watch = TransactionWatch::new(connection).expect("a watch");
+        Self { publisher, watch, position: 0 }
     }
 
     /// Publishes one event for each key, in this order, in one transaction.
     pub async fn publish(&mut self, keys: impl IntoIterator<Item = String>) -> Vec<Published> {
         let mut records = Vec::new();
         let published = keys.into_iter().map(|key| self.make(&key, Endringstype::Endret, &mut records)).collect();
-        self.publisher.publish(records).await.expect("published");
+        self.commit(records).await;
         published
     }
 
@@ -62,8 +65,21 @@ impl Events {
         let published = self.make(key, Endringstype::Slettet, &mut records);
         let tombstone = EncodedRecord { value: None, ..records[0].clone() };
         records.push(tombstone);
-        self.publisher.publish(records).await.expect("published");
+        self.commit(records).await;
         published
+    }
+
+    /// Publishes and waits until readers of committed records see it: Kafka answers a commit
+    /// before every partition knows of it, and until then "now" lies before these records.
+    async fn commit(&self, records: Vec<EncodedRecord>) {
+        self.publisher.publish(records).await.expect("published");
+        for partition in 0..Catalogue::built_in().topic(VIRKSOMHET).expect("it is there").partitions {
+            wait::until("the transaction is over everywhere", 10, || async {
+                let open = self.watch.is_open(VIRKSOMHET, partition, 5_000).await.expect("the broker answers");
+                (!open).then_some(())
+            })
+            .await;
+        }
     }
 
     fn make(&mut self, key: &str, endringstype: Endringstype, records: &mut Vec<EncodedRecord>) -> Published {

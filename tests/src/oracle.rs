@@ -103,7 +103,7 @@ pub async fn published_equals_upstream(connection: &Connection, upstream: &Upstr
         read_all(connection, topics::REMOVED),
         upstream.units(),
     );
-    let units: BTreeMap<String, Value> = units.into_iter().map(|unit| (text(&unit["organisasjonsnummer"]).to_owned(), unit)).collect();
+    let units: Units = units.into_iter().map(|unit| (unit_of(&unit), unit)).collect();
     account_quarantine(quarantine, &told, &mut report);
     let newest = walk(&records, &told, &units, &mut report);
     account_places(&told, &mut report);
@@ -184,11 +184,20 @@ fn account_quarantine(records: Vec<LogRecord>, told: &BTreeMap<Place, (String, S
     }
 }
 
-/// The newest event of each key, and the partition that it stands in.
-type Newest = BTreeMap<String, (i32, u64, VirksomhetEndret)>;
+/// A unit: the feed that tells of it, and its number. Recorded documents are of one number twice.
+type Unit = (String, String);
+type Units = BTreeMap<Unit, Value>;
+
+fn unit_of(unit: &Value) -> Unit {
+    let feed = if unit["kind"] == "enhet" { FEEDS[0] } else { FEEDS[1] };
+    (feed.to_owned(), text(&unit["organisasjonsnummer"]).to_owned())
+}
+
+/// The newest event of each unit, and the partition that it stands in.
+type Newest = BTreeMap<Unit, (i32, u64, VirksomhetEndret)>;
 
 /// Looks at every record of the topic in order.
-fn walk(records: &[LogRecord], told: &BTreeMap<Place, (String, String)>, units: &BTreeMap<String, Value>, report: &mut Report) -> Newest {
+fn walk(records: &[LogRecord], told: &BTreeMap<Place, (String, String)>, units: &Units, report: &mut Report) -> Newest {
     let mut newest = Newest::new();
     let mut ids = BTreeSet::new();
     // The record that must come next in this partition, if any.
@@ -211,14 +220,15 @@ fn walk(records: &[LogRecord], told: &BTreeMap<Place, (String, String)>, units: 
             Ok(event) => {
                 owed = matches!(event.endringstype, Endringstype::Slettet | Endringstype::Fjernet).then_some(record);
                 check_event(record, &event, told, units, &mut ids, report);
-                let (_, position) = place(&event);
-                let before = newest.get(&event.organisasjonsnummer).map(|(partition, position, _)| (*partition, *position));
+                let (feed, position) = place(&event);
+                let unit = (feed, event.organisasjonsnummer.clone());
+                let before = newest.get(&unit).map(|(partition, position, _)| (*partition, *position));
                 report.hold(
                     "a key's events come in order in one partition",
                     before.is_none_or(|before| before.0 == record.partition && before.1 < position),
                     || format!("{} at {position} comes after (partition, position) {before:?}", name(record)),
                 );
-                newest.insert(event.organisasjonsnummer.clone(), (record.partition, position, event));
+                newest.insert(unit, (record.partition, position, event));
             }
             Err(error) => report.wrong("every value can be read", format!("{}: {error}", name(record))),
         }
@@ -231,7 +241,7 @@ fn check_event(
     record: &LogRecord,
     event: &VirksomhetEndret,
     told: &BTreeMap<Place, (String, String)>,
-    units: &BTreeMap<String, Value>,
+    units: &Units,
     ids: &mut BTreeSet<String>,
     report: &mut Report,
 ) {
@@ -243,7 +253,7 @@ fn check_event(
     report.hold("a record's key is its unit", record.key.as_ref() == Some(key), || name(record));
     if let Some((expected_key, word)) = told.get(&place) {
         let told_type = endringstype(word);
-        let is_removed = units.get(key).is_some_and(|unit| unit["status"] == "removed");
+        let is_removed = units.get(&(place.0.clone(), key.clone())).is_some_and(|unit| unit["status"] == "removed");
         let is_unknown = event.endringstype == Endringstype::Ukjent && told_type != Endringstype::Ukjent;
         if is_unknown {
             report.unknown.insert(place.clone());
@@ -285,23 +295,25 @@ fn account_places(told: &BTreeMap<Place, (String, String)>, report: &mut Report)
 }
 
 /// The newest event of each key against upstream's document.
-fn compare_states(newest: &Newest, told: &BTreeMap<Place, (String, String)>, units: &BTreeMap<String, Value>, report: &mut Report) {
-    let mut last: BTreeMap<&String, &Place> = BTreeMap::new();
+fn compare_states(newest: &Newest, told: &BTreeMap<Place, (String, String)>, units: &Units, report: &mut Report) {
+    let mut last: BTreeMap<Unit, &Place> = BTreeMap::new();
     for (place, (key, _)) in told {
-        last.insert(key, place);
+        last.insert((place.0.clone(), key.clone()), place);
     }
-    for (key, place) in last {
+    for (unit, place) in last {
+        let key = &unit.1;
         if report.quarantined.contains_key(place) {
             report.stale.insert(key.clone());
             continue;
         }
-        let Some(((_, _, event), unit)) = newest.get(key).zip(units.get(key)) else {
-            report.wrong("every key of the feed has an event and a unit", key.clone());
+        let Some((_, _, event)) = newest.get(&unit) else {
+            report.wrong("every key of the feed has an event", format!("{unit:?}"));
             continue;
         };
         report.states += 1;
-        let (status, document) = (text(&unit["status"]), &unit["document"]);
-        let expected = (status != "removed").then_some(document);
+        // What upstream does not know at all can only have been deleted.
+        let (status, document) = units.get(&unit).map_or(("deleted", None), |unit| (text(&unit["status"]), Some(&unit["document"])));
+        let expected = document.filter(|_| status != "removed");
         let found = event.virksomhet.as_ref().map(ToDocument::give);
         report.hold("the newest state of a key is upstream's document", found.as_ref() == expected, || {
             format!("{key} ({status}): {}", difference(expected.unwrap_or(&Value::Null), found.as_ref().unwrap_or(&Value::Null), ""))
@@ -319,7 +331,7 @@ fn compare_states(newest: &Newest, told: &BTreeMap<Place, (String, String)>, uni
 }
 
 /// Keys that must be forgotten, in all three places that tell of them.
-fn compare_removed(records: &[LogRecord], newest: &Newest, units: &BTreeMap<String, Value>, report: &mut Report) {
+fn compare_removed(records: &[LogRecord], newest: &Newest, units: &Units, report: &mut Report) {
     let mut marked = BTreeSet::new();
     for record in records {
         let key = record.key.as_deref().and_then(|key| key.strip_prefix(VIRKSOMHET)?.strip_prefix('/')).unwrap_or_default().to_owned();
@@ -329,7 +341,7 @@ fn compare_removed(records: &[LogRecord], newest: &Newest, units: &BTreeMap<Stri
         marked.insert(key);
     }
     let told: BTreeSet<String> =
-        newest.iter().filter(|(_, (_, _, event))| event.endringstype == Endringstype::Fjernet).map(|(key, _)| key.clone()).collect();
+        newest.iter().filter(|(_, (_, _, event))| event.endringstype == Endringstype::Fjernet).map(|((_, key), _)| key.clone()).collect();
     report.hold("every removal in the topic is marked, and nothing else", marked == told, || {
         format!(
             "only marked: {:?}; only told: {:?}",
@@ -337,7 +349,7 @@ fn compare_removed(records: &[LogRecord], newest: &Newest, units: &BTreeMap<Stri
             told.difference(&marked).collect::<Vec<_>>()
         )
     });
-    for (key, unit) in units.iter().filter(|(_, unit)| unit["status"] == "removed") {
+    for ((_, key), unit) in units.iter().filter(|(_, unit)| unit["status"] == "removed") {
         report.hold("what upstream removed is marked", marked.contains(key) || report.stale.contains(key), || format!("{key}: {unit}"));
     }
 }

@@ -24,7 +24,8 @@ pub fn free_port() -> u16 {
 
 /// A short command, run to its end: exit code, stdout and stderr. Without any environment.
 pub fn command(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(binary()).args(arguments).current_dir(folder).env_clear().stdin(Stdio::null()).output().expect("the binary starts");
+    let output =
+        Command::new(binary()).args(arguments).current_dir(folder).env_clear().stdin(Stdio::null()).output().expect("the binary starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }

@@ -106,7 +106,8 @@ async fn read_request(stream: &mut TcpStream) -> Option<()> {
         request.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&request);
         let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok())?;
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok())?;
         if request.len() >= head.len() + 4 + length {
             return Some(());
         }

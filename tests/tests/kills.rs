@@ -77,7 +77,8 @@ const WINDOW: usize = 48;
 async fn the_bridge_loses_nothing_though_it_is_killed() {
     let mut random = random::seeded("the_bridge_loses_nothing_though_it_is_killed");
     let scenario = Scenario::start().await;
-    let settings = format!("[bridge]\npending_max = {WINDOW}\npending_per_key_max = 8\nretry_first_ms = 20\nretry_max_ms = 200\nprobe_ms = 200\n");
+    let settings =
+        format!("[bridge]\npending_max = {WINDOW}\npending_per_key_max = 8\nretry_first_ms = 20\nretry_max_ms = 200\nprobe_ms = 200\n");
     std::fs::write(scenario.folder.path().join("bridge.toml"), settings).unwrap();
     let upstream = scenario.upstream(&["--units", "150", "--changes-per-second", "60", "--deletions", "0.05"]).await;
     let _producer = scenario.producer(&upstream, &[]);

@@ -237,7 +237,9 @@ impl Machine {
         match input {
             Input::Record { place, offset, lane, matched } => self.record(place, offset, lane, matched, actions),
             Input::AtEnd { place } => self.end_rescan(place, actions),
-            Input::Attempted { place, offset, lane, outcome, entropy } => self.attempted(now_ms, (place, lane), offset, outcome, entropy, actions),
+            Input::Attempted { place, offset, lane, outcome, entropy } => {
+                self.attempted(now_ms, (place, lane), offset, outcome, entropy, actions)
+            }
             Input::Persisted => self.settling = None,
             Input::Mode(mode) => self.set_mode(mode),
             Input::Tick => {}

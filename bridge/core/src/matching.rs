@@ -82,7 +82,12 @@ mod tests {
             ("event compacted away", 0, vec![record(1, "a", None)], vec![false]),
             ("event compacted away, another before", 0, vec![record(0, "b", Some("x")), record(1, "a", None)], vec![false, false]),
             ("reading starts at the echo", 1, vec![record(1, "a", None)], vec![true]),
-            ("two echoes in a row", 0, vec![record(0, "a", Some("x")), record(1, "a", None), record(2, "a", None)], vec![false, true, false]),
+            (
+                "two echoes in a row",
+                0,
+                vec![record(0, "a", Some("x")), record(1, "a", None), record(2, "a", None)],
+                vec![false, true, false],
+            ),
         ] {
             let mut echoes = Echoes::starting_at([(0, start)]);
             let found: Vec<bool> = records.iter().map(|record| echoes.is_echo(record)).collect();

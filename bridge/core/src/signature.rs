@@ -36,7 +36,11 @@ pub enum InvalidSecret {
 impl Secret {
     /// A secret from raw bytes.
     pub fn from_bytes(key: Vec<u8>) -> Result<Self, InvalidSecret> {
-        if (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len()) { Ok(Self(SecretBox::new(Box::new(key)))) } else { Err(InvalidSecret::Length) }
+        if (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len()) {
+            Ok(Self(SecretBox::new(Box::new(key))))
+        } else {
+            Err(InvalidSecret::Length)
+        }
     }
 
     /// The text form, to be shown once to its owner or sealed. Handle with care.
@@ -99,7 +103,15 @@ pub enum VerifyError {
 }
 
 /// Verifies a message as a receiver does. `tolerance_s` is 300 in the reference libraries.
-pub fn verify(secret: &Secret, now_s: i64, tolerance_s: i64, id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<(), VerifyError> {
+pub fn verify(
+    secret: &Secret,
+    now_s: i64,
+    tolerance_s: i64,
+    id: &str,
+    timestamp: &str,
+    signature: &str,
+    body: &[u8],
+) -> Result<(), VerifyError> {
     if [id, timestamp, signature].iter().any(|value| value.is_empty()) {
         return Err(VerifyError::Missing);
     }

@@ -139,6 +139,11 @@ impl Fault {
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
+
+    /// A member that nobody knows.
+    pub fn unknown(name: &str, known: &[&str]) -> Self {
+        Self::new(format!("/{}", name.replace('~', "~0").replace('/', "~1")), format!("is unknown; known are {}", known.join(", ")))
+    }
 }
 
 const MEMBERS: [&str; 5] = ["types", "sink", "description", "start", "secret"];
@@ -150,7 +155,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: EgressPolicy) -> Resul
     };
     let mut faults = Vec::new();
     for name in members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
-        faults.push(Fault::new(format!("/{}", name.replace('~', "~0").replace('/', "~1")), format!("is unknown; known are {}", MEMBERS.join(", "))));
+        faults.push(Fault::unknown(name, &MEMBERS));
     }
     let (types, topics) = parse_types(members.get("types"), catalogue, &mut faults);
     let sink = parse_sink(members.get("sink"), policy, &mut faults);

@@ -96,8 +96,13 @@ impl World {
                 (partition, entries)
             })
             .collect();
-        let limits = Limits { pending_max: 12 + random.below(20) as usize, pending_per_key_max: 2 + random.below(5) as usize, in_flight_max: 1 + random.below(5) as usize };
-        let disk: BTreeMap<Place, Cursor> = log.iter().map(|(partition, entries)| (place(*partition), Cursor::starting_at(entries[0].offset))).collect();
+        let limits = Limits {
+            pending_max: 12 + random.below(20) as usize,
+            pending_per_key_max: 2 + random.below(5) as usize,
+            in_flight_max: 1 + random.below(5) as usize,
+        };
+        let disk: BTreeMap<Place, Cursor> =
+            log.iter().map(|(partition, entries)| (place(*partition), Cursor::starting_at(entries[0].offset))).collect();
         let machine = machine(limits, &disk);
         let reader = log.keys().map(|partition| (*partition, machine.read_from(place(*partition)))).collect();
         let failing = (0..KEYS).filter(|_| random.chance(15)).collect();

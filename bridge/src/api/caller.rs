@@ -57,6 +57,8 @@ impl FromRequestParts<Arc<Shared>> for Caller {
             return Ok(Self::Operator);
         }
         let organisation = shared.ready()?.tokens.organisation(token, jiff::Timestamp::now()).await;
-        organisation.map(Self::Organisation).ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
+        organisation
+            .map(Self::Organisation)
+            .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
     }
 }

@@ -4,10 +4,12 @@ mod caller;
 mod subscriptions;
 mod tokens;
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -16,6 +18,7 @@ use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::config::BridgeConfig;
 use crate::problem::Problem;
@@ -48,6 +51,18 @@ pub struct Shared {
 impl Shared {
     fn ready(&self) -> Result<&Ready, Problem> {
         self.ready.get().ok_or_else(|| Problem::unavailable(self.obstacle.borrow().clone().unwrap_or_else(|| "starting".to_owned())))
+    }
+}
+
+/// The id in an address; `None` where it can be nobody's.
+pub struct Id(pub Option<Uuid>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let found = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(found.ok().and_then(|Path(id)| id.parse().ok())))
     }
 }
 

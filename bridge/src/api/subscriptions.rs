@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::egress::EgressPolicy;
 use ryggrad_bridge_core::subscription::{Fault, State as SubscriptionState, Subscription, parse};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::caller::Caller;
-use super::{Ready, Shared};
+use super::{Id, Ready, Shared};
 use crate::problem::Problem;
 use crate::subscriptions::ChangeError;
 
@@ -32,8 +31,9 @@ impl From<ChangeError> for Problem {
 /// Reads a body as JSON, with problems instead of plain texts.
 pub fn json_body(body: Result<Bytes, BytesRejection>, limit_bytes: usize) -> Result<Value, Problem> {
     let body = body.map_err(|_| Problem::too_large(limit_bytes))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::invalid(vec![Fault::new("", format!("the body is no JSON: line {}, column {}", error.line(), error.column()))]))
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::invalid(vec![Fault::new("", format!("the body is no JSON: line {}, column {}", error.line(), error.column()))])
+    })
 }
 
 /// Makes a subscription.
@@ -57,40 +57,40 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<J
 }
 
 /// One subscription with its status.
-pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own(ready, caller, &id).await?;
+    let subscription = own(ready, caller, id).await?;
     let mut shown = subscription.public();
     shown.insert("status".to_owned(), json!(ready.subscriptions.status(subscription.id).await));
     Ok(Json(Value::Object(shown)))
 }
 
 /// Stops deliveries; the cursor stands.
-pub async fn pause(State(shared): State<Arc<Shared>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    set_state(&shared, caller, &id, SubscriptionState::Paused).await
+pub async fn pause(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+    set_state(&shared, caller, id, SubscriptionState::Paused).await
 }
 
 /// Starts deliveries again, also after the bridge has disabled them.
-pub async fn resume(State(shared): State<Arc<Shared>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    set_state(&shared, caller, &id, SubscriptionState::Active).await
+pub async fn resume(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+    set_state(&shared, caller, id, SubscriptionState::Active).await
 }
 
 /// Deletes the subscription and its cursor.
-pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
-    let subscription = own(ready, caller, &id).await?;
+    let subscription = own(ready, caller, id).await?;
     ready.subscriptions.delete(subscription.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set_state(shared: &Shared, caller: Caller, id: &str, state: SubscriptionState) -> Result<Json<Value>, Problem> {
+async fn set_state(shared: &Shared, caller: Caller, id: Id, state: SubscriptionState) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
     let changed = ready.subscriptions.set_state(subscription.id, state, None).await?;
     changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
 }
 
-async fn own(ready: &Ready, caller: Caller, id: &str) -> Result<Subscription, Problem> {
-    let id: Uuid = id.parse().map_err(|_| Problem::not_found("subscription"))?;
+async fn own(ready: &Ready, caller: Caller, Id(id): Id) -> Result<Subscription, Problem> {
+    let id = id.ok_or_else(|| Problem::not_found("subscription"))?;
     ready.subscriptions.get(caller.sight(), id).await.ok_or_else(|| Problem::not_found("subscription"))
 }

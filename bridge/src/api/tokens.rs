@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
@@ -13,9 +13,9 @@ use ryggrad_bridge_core::subscription::Fault;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::caller::Caller;
 use super::subscriptions::json_body;
+use super::{Id, Shared};
 use crate::problem::Problem;
 
 /// How long a token lives unless its request says otherwise.
@@ -49,9 +49,9 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<J
 }
 
 /// Revokes a token; the next request with it is refused.
-pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): Id) -> Result<StatusCode, Problem> {
     caller.operator()?;
-    let id = id.parse().map_err(|_| Problem::not_found("token"))?;
+    let id = id.ok_or_else(|| Problem::not_found("token"))?;
     match shared.ready()?.tokens.revoke(id).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(Problem::not_found("token")),
@@ -63,7 +63,7 @@ fn parse(body: &Value) -> Result<(Organisasjonsnummer, Option<String>, i64), Vec
     let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
     let mut faults = Vec::new();
     for name in members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
-        faults.push(Fault::new(format!("/{name}"), format!("is unknown; known are {}", MEMBERS.join(", "))));
+        faults.push(Fault::unknown(name, &MEMBERS));
     }
     let organisation = members.get("organisation").and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
     if let Err(why) = &organisation {

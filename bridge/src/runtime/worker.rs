@@ -81,7 +81,11 @@ impl Worker {
     /// A worker that goes on from cursors.
     pub fn new(context: Arc<Context>, subscription: Subscription, secret: Secret, mode: Mode, cursors: Vec<(Place, Cursor)>) -> Self {
         let config = &context.config;
-        let limits = Limits { pending_max: config.pending_max, pending_per_key_max: config.pending_per_key_max, in_flight_max: config.in_flight_max };
+        let limits = Limits {
+            pending_max: config.pending_max,
+            pending_per_key_max: config.pending_per_key_max,
+            in_flight_max: config.in_flight_max,
+        };
         let retry = RetryPolicy { first_ms: config.retry_first_ms, max_ms: config.retry_max_ms, probe_ms: config.probe_ms };
         let mut readers: Vec<TopicReader> = Vec::new();
         for (place, _) in &cursors {
@@ -356,7 +360,9 @@ impl Worker {
     }
 
     fn status(&self) -> Value {
-        let mut shown = status::of_machine(&self.machine, &self.stored, self.context.catalogue, |lane| self.kept.get(&(lane.place, lane.offset))?.key.clone());
+        let mut shown = status::of_machine(&self.machine, &self.stored, self.context.catalogue, |lane| {
+            self.kept.get(&(lane.place, lane.offset))?.key.clone()
+        });
         let now_ms = jiff::Timestamp::now().as_millisecond();
         shown["oldest_pending_age_ms"] = json!(self.kept.values().map(|kept| now_ms - kept.appended_ms).max());
         shown["last_attempt"] = json!(self.last_attempt.as_ref().map(status::of_attempt));

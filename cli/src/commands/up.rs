@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::{bridge, produce};
 use crate::client;
 use crate::exit::Code;
+use crate::keys;
 use crate::output::note;
 use crate::settings::Settings;
 use crate::simulate::{EnhetsregisteretArgs, Simulator};
-use crate::keys;
 
 /// The organisation that the printed token speaks for. A synthetic number.
 const ORGANISATION: &str = "312345676";
@@ -131,7 +131,8 @@ async fn start_broker(args: &UpArgs, data: &Path, stop: &CancellationToken) -> a
         settled("Kafka", kafka);
         return Ok(None);
     }
-    let jars = args.jars.clone().context("Kafka's jars are not there; start with ./ryggrad up, or name a running Kafka with KAFKA_BOOTSTRAP")?;
+    let jars =
+        args.jars.clone().context("Kafka's jars are not there; start with ./ryggrad up, or name a running Kafka with KAFKA_BOOTSTRAP")?;
     let mut options = LocalBrokerOptions::new(jars, std::path::absolute(data.join("kafka"))?);
     options.port = args.kafka_port;
     let starting = async {
@@ -149,7 +150,8 @@ async fn start_simulator(
     stop: &CancellationToken,
     parts: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<std::net::SocketAddr> {
-    let simulator = Simulator::bind(EnhetsregisteretArgs::for_demo(args.simulator_port, args.changes_per_second, data.join("simulator.json"))).await?;
+    let simulator =
+        Simulator::bind(EnhetsregisteretArgs::for_demo(args.simulator_port, args.changes_per_second, data.join("simulator.json"))).await?;
     let address = simulator.address();
     let stop = stop.clone();
     parts.spawn(async move { simulator.serve(stop).await });
@@ -228,7 +230,11 @@ Ctrl-C stops everything; the next ./ryggrad up{demo} goes on from here.",
 }
 
 /// Runs until told to stop, or until a part ends by itself. A broker that dies is started again.
-async fn watch(parts: &mut JoinSet<anyhow::Result<()>>, mut broker: Option<&mut LocalBroker>, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn watch(
+    parts: &mut JoinSet<anyhow::Result<()>>,
+    mut broker: Option<&mut LocalBroker>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
