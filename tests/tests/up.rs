@@ -1,7 +1,7 @@
 //! `ryggrad up --demo` as a newcomer meets it: it comes up, remembers, stops cleanly, and leaves
 //! nothing behind even when it is killed. And the exit codes that scripts rely on.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may be loud")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
