@@ -43,8 +43,7 @@ pub type Reply = (u16, Value);
 impl Caller {
     /// A caller.
     pub fn new(base: &str, token: Option<&str>) -> Self {
-        crate::upstream::use_ring();
-        Self { client: Client::new(), base: base.to_owned(), token: token.map(str::to_owned) }
+        Self { client: crate::upstream::client(), base: base.to_owned(), token: token.map(str::to_owned) }
     }
 
     /// The same bridge with another token.

@@ -2,7 +2,13 @@
 //!
 //! Must never sleep to wait for something: it waits for a state, with a deadline that fails.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test harness fails loudly and prints its seeds"
+)]
 
 pub mod bridge;
 pub mod broker;

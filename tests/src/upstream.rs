@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Once;
+use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -10,11 +11,17 @@ use crate::process::{Process, free_port};
 use crate::wait;
 
 /// Lets reqwest find its cryptography, once.
-pub fn use_ring() {
+fn use_ring() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// An HTTP client that gives up in the end.
+pub fn client() -> Client {
+    use_ring();
+    Client::builder().timeout(Duration::from_secs(60)).build().expect("an HTTP client")
 }
 
 /// A simulated Enhetsregisteret.
@@ -28,11 +35,10 @@ pub struct Upstream {
 impl Upstream {
     /// Starts it on a free port.
     pub async fn start(folder: &Path, arguments: &[&str]) -> Self {
-        use_ring();
         let port = free_port();
         let port_text = port.to_string();
         let process = Process::start(folder, "upstream", &[&["simulate", "enhetsregisteret", "--port", &port_text], arguments].concat());
-        let upstream = Self { process, client: Client::new(), port };
+        let upstream = Self { process, client: client(), port };
         wait::until("the simulator answers", 30, || async { upstream.control(Method::GET, "status").await }).await;
         upstream
     }

@@ -61,8 +61,7 @@ async fn every_caller_gets_what_is_theirs_and_every_refusal_is_a_problem() {
         assert!(!contains(bytes, OPERATOR_TOKEN), "the operator's token is in {place}");
         for secret in &secrets {
             // Also the part behind the prefix alone.
-            let part = secret.rsplit('_').next().unwrap();
-            assert!(!contains(bytes, part), "a secret is in {place}");
+            assert!(!contains(bytes, secret.rsplit('_').next().unwrap()), "a secret is in {place}");
         }
     }
 }
@@ -434,8 +433,7 @@ async fn the_bridge_remembers_and_refuses_what_is_not_its_own() {
     let mut refusing = scenario.bridge_beside("refusing", &other_broker.address(), "fresh");
     assert_eq!(refusing.exit_code(20).await, Some(1));
     assert!(refusing.said().contains("grunndata.virksomhet.v1: partitions is 3, the catalogue says 6"), "{}", refusing.said());
-    let kafka = other_broker.address();
-    let (code, out, said) = process::command(scenario.folder.path(), &["topics", "check", "--kafka", &kafka]);
+    let (code, out, said) = process::command(scenario.folder.path(), &["topics", "check", "--kafka", &other_broker.address()]);
     assert_eq!(code, Some(5), "{out}{said}");
 }
 

@@ -1,7 +1,7 @@
 //! SIGKILL at random moments, for real: the producer inside and outside of open transactions,
 //! the bridge in the middle of deliveries. Seeds and moments are printed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};

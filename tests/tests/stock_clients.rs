@@ -1,7 +1,7 @@
 //! What others use, unaltered, against a running Ryggrad: Confluent's Python client with the
 //! embedded schema registry, and the reference library of Standard Webhooks.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly")]
 
 use std::io::Write;
 use std::path::Path;

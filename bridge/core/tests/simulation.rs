@@ -315,11 +315,13 @@ fn run(seed: u64, bug: Bug) -> Result<BTreeMap<&'static str, u64>, String> {
     for _ in 0..1_500 {
         let (before, gone) = (world.in_flight.len(), world.gone_until_resumed);
         world.random_step();
-        if bug == Bug::DeliverAfterGone && gone && world.random.chance(30) {
-            if let Some((place, offset)) = world.kept.first().copied() {
-                world.received.push((place.partition, offset));
-                delivered_after_gone += 1;
-            }
+        if bug == Bug::DeliverAfterGone
+            && gone
+            && world.random.chance(30)
+            && let Some((place, offset)) = world.kept.first().copied()
+        {
+            world.received.push((place.partition, offset));
+            delivered_after_gone += 1;
         }
         if gone && world.gone_until_resumed && world.in_flight.len() > before {
             return Err("an attempt was made after 410".to_owned());

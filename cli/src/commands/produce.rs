@@ -68,20 +68,18 @@ pub async fn run(args: ProduceArgs, stop: CancellationToken) -> anyhow::Result<C
     }
     producer.start = args.start.unwrap_or(producer.start);
     producer.poll_interval_ms = args.poll_interval_ms.unwrap_or(producer.poll_interval_ms);
-    follow(settings, Some(args.listen), stop).await?;
+    let mut registry = Registry::default();
+    let telemetry = Telemetry::register(&mut registry);
+    serve_health(args.listen, registry, telemetry.clone(), stop.clone()).await?;
+    follow(settings, telemetry, stop).await?;
     Ok(Code::Ok)
 }
 
 /// A start at the first change that the registry knows.
 pub const BEGINNING: StartAt = StartAt(Start::Beginning);
 
-/// Makes sure that topics are there, then follows. Serves health and metrics where asked to.
-pub async fn follow(settings: Settings, listen: Option<SocketAddr>, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut registry = Registry::default();
-    let telemetry = Telemetry::register(&mut registry);
-    if let Some(listen) = listen {
-        serve_health(listen, registry, telemetry.clone(), stop.clone()).await?;
-    }
+/// Makes sure that topics are there, then follows.
+pub async fn follow(settings: Settings, telemetry: Telemetry, stop: CancellationToken) -> anyhow::Result<()> {
     let seal = Seal::new(&keys::seal_key(&settings.key_file)?);
     if !ensure_topics(&settings, &stop).await? {
         return Ok(());

@@ -3,6 +3,7 @@
 //! Everything durable lies in one data folder and is found again at the next start. Logs go to a
 //! file there; the terminal shows progress and results only.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,8 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use prometheus_client::registry::Registry;
 use ryggrad_log::{Connection, LocalBroker, LocalBrokerOptions};
+use ryggrad_producers::{FeedState, Health, Telemetry};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -104,13 +108,16 @@ pub async fn run(args: UpArgs, stop: CancellationToken) -> anyhow::Result<Code> 
     step("bridge", wait_until_ready(&base, &stop), |()| base.clone()).await?;
 
     let (producing, producer_stop) = (settings.clone(), stop.clone());
-    parts.spawn(async move { produce::follow(producing, None, producer_stop).await });
+    let telemetry = Telemetry::register(&mut Registry::default());
+    let health = telemetry.status().subscribe();
+    parts.spawn(async move { produce::follow(producing, telemetry, producer_stop).await });
+    tokio::spawn(tell_trouble(health));
     settled("producer", &settings.producer.base_url);
 
     let token = organisation_token(&base, &settings, &data).await?;
     write_profile(&args, &settings, &base, &token)?;
     greet(&args, &settings, &base, &token, &data, started);
-    let outcome = watch(&mut parts, broker.as_mut(), &stop).await;
+    let outcome = run_until_stopped(&mut parts, broker.as_mut(), &stop).await;
     shut_down(parts, broker, &stop).await;
     outcome.map(|()| Code::Ok)
 }
@@ -229,8 +236,31 @@ Ctrl-C stops everything; the next ./ryggrad up{demo} goes on from here.",
     ));
 }
 
+/// Says on the terminal when a feed can't be followed, and when it can again.
+async fn tell_trouble(mut health: watch::Receiver<Health>) {
+    let mut troubled = BTreeSet::new();
+    while health.changed().await.is_ok() {
+        let feeds = health.borrow_and_update().feeds.clone();
+        for (feed, state) in feeds {
+            match state {
+                FeedState::UpstreamTrouble(_) | FeedState::UpstreamBehind { .. } => {
+                    if troubled.insert(feed.clone()) {
+                        note(format!("! {feed} cannot be followed at the moment and is tried again: {state}"));
+                    }
+                }
+                FeedState::CatchingUp | FeedState::Following => {
+                    if troubled.remove(&feed) {
+                        note(format!("✓ {feed} is followed again"));
+                    }
+                }
+                FeedState::Starting => {}
+            }
+        }
+    }
+}
+
 /// Runs until told to stop, or until a part ends by itself. A broker that dies is started again.
-async fn watch(
+async fn run_until_stopped(
     parts: &mut JoinSet<anyhow::Result<()>>,
     mut broker: Option<&mut LocalBroker>,
     stop: &CancellationToken,
