@@ -5,6 +5,7 @@
 //! tried again for ever; two producers of one source never fight for ever.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::{ProducerConfig, ProducerError, Telemetry};
 /// Position records that one source's partition may hold between two compactions.
 const POSITION_RECORDS_MAX: usize = 1_000_000;
 const POSITIONS_TIMEOUT_MS: u64 = 60_000;
+/// A transaction that takes longer shows as trouble.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,11 +144,20 @@ impl Lane {
             outcome = publisher.publish(records) => outcome,
             // What is left open then is ended by the next start; its outcome is read back there.
             () = self.grace_is_over() => return Err(End::Stopped),
+            never = self.tell_if_slow() => match never {},
         };
         if outcome.is_ok() {
             debug!(source = %self.source.name, feed, base, next, "transaction_commit");
         }
         Ok(outcome)
+    }
+
+    /// Tells early that the log is slow: the publisher itself gives up only after its timeouts.
+    async fn tell_if_slow(&self) -> Infallible {
+        tokio::time::sleep(SLOW).await;
+        let reason = format!("no transaction was acknowledged for {} s", SLOW.as_secs());
+        self.telemetry.status().log_trouble(&self.source.name, Some(reason));
+        std::future::pending().await
     }
 
     async fn grace_is_over(&self) {

@@ -76,7 +76,7 @@ async fn serve(mut stream: TcpStream, manners: Manners, asked: &AtomicU64, writt
         }
         Manners::Endless => ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk(64 * 1024), None),
         Manners::Trickles => ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk(1), Some(Duration::from_millis(50))),
-        Manners::Huge => ("HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n", vec![b'x'; 64 * 1024], None),
+        Manners::Huge => ("HTTP/1.1 200 OK\r\ncontent-length: 9999999999\r\n\r\n", vec![b'x'; 64 * 1024], None),
         Manners::CutsOff => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nnot all").await;
             return None;
