@@ -25,8 +25,9 @@ async fn the_producer_publishes_exactly_once_though_it_is_killed() {
     let mut random = random::seeded("the_producer_publishes_exactly_once_though_it_is_killed");
     let scenario = Scenario::start().await;
     let upstream = scenario.upstream(&["--units", "300", "--changes-per-second", "150", "--deletions", "0.05", "--removals", "0.02"]).await;
+    quick_look_ups(&scenario);
     let watch = TransactionWatch::new(&scenario.connection()).unwrap();
-    let mut producer = scenario.producer(&upstream, &[]);
+    let mut producer = scenario.producer(&upstream, &["--config", "producer.toml"]);
     wait::until("the first transaction", 30, || async { position_is_written(&scenario).await.then_some(()) }).await;
 
     let (mut kills, mut inside) = (0, 0);
@@ -50,7 +51,7 @@ async fn the_producer_publishes_exactly_once_though_it_is_killed() {
         inside += usize::from(open);
         let moment = if open { "inside an open transaction" } else { "at random" };
         println!("kill {kills} after {} ms, {moment}{}", started.elapsed().as_millis(), if aimed { ", aimed" } else { "" });
-        producer = scenario.producer(&upstream, &[]);
+        producer = scenario.producer(&upstream, &["--config", "producer.toml"]);
     }
     println!("{kills} kills, {inside} of them inside an open transaction");
 
@@ -60,6 +61,11 @@ async fn the_producer_publishes_exactly_once_though_it_is_killed() {
     report.assert_good();
     assert!(producer.runs());
     assert_eq!(producer.stop().await, Some(0));
+}
+
+/// The manners that spare the real registry would only make the test long.
+fn quick_look_ups(scenario: &Scenario) {
+    std::fs::write(scenario.folder.path().join("producer.toml"), "[producer]\nrequests_per_second_max = 5000\n").unwrap();
 }
 
 async fn is_open(watch: &TransactionWatch) -> bool {
@@ -80,8 +86,9 @@ async fn the_bridge_loses_nothing_though_it_is_killed() {
     let settings =
         format!("[bridge]\npending_max = {WINDOW}\npending_per_key_max = 8\nretry_first_ms = 20\nretry_max_ms = 200\nprobe_ms = 200\n");
     std::fs::write(scenario.folder.path().join("bridge.toml"), settings).unwrap();
+    quick_look_ups(&scenario);
     let upstream = scenario.upstream(&["--units", "150", "--changes-per-second", "60", "--deletions", "0.05"]).await;
-    let _producer = scenario.producer(&upstream, &[]);
+    let _producer = scenario.producer(&upstream, &["--config", "producer.toml"]);
     let mut bridge = scenario.bridge(&["--config", "bridge.toml"]);
     let subscriber = scenario.subscriber(ORGANISATION).await;
 
