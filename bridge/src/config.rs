@@ -17,6 +17,8 @@ pub struct BridgeConfig {
     pub development_egress: bool,
     /// Replicas of topics that are created.
     pub replication: i32,
+    /// A Confluent-compatible schema registry that the schemas are imported into, with their ids.
+    pub schema_registry: Option<String>,
     /// Matched and unsettled records per subscription: what a crash can repeat at most.
     pub pending_max: usize,
     /// Of these, per key.
@@ -41,6 +43,8 @@ pub struct BridgeConfig {
     pub subscriptions_per_organisation_max: usize,
     /// Subscriptions in all. Each reads Kafka on its own thread.
     pub subscriptions_max: usize,
+    /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
+    pub removed_keys_max: usize,
     /// Bytes of a request to the API.
     pub request_bytes_max: usize,
     /// How long a call to Kafka may take before it is given up.
@@ -56,6 +60,7 @@ impl Default for BridgeConfig {
             data: PathBuf::from(".ryggrad/bridge"),
             development_egress: false,
             replication: 1,
+            schema_registry: None,
             pending_max: 1_024,
             pending_per_key_max: 64,
             pending_bytes_max: 8 * 1024 * 1024,
@@ -68,6 +73,7 @@ impl Default for BridgeConfig {
             answer_bytes_max: 64 * 1024,
             subscriptions_per_organisation_max: 100,
             subscriptions_max: 500,
+            removed_keys_max: 1_000_000,
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,
             drain_timeout_ms: 5_000,

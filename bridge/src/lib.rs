@@ -2,7 +2,8 @@
 //!
 //! Cast: [`api`] answers HTTP, [`subscriptions`] and [`tokens`] hold facts whose truth is a
 //! topic, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
-//! [`schema_registry`] shows the committed schemas. Decisions are made in `ryggrad-bridge-core`.
+//! [`removals`] knows whose older states may not leave, [`schema_registry`] shows the committed
+//! schemas, [`schema_import`] brings them to a registry beside the bridge. Decisions are made in `ryggrad-bridge-core`.
 //!
 //! Promises: ports are bound before anything else; a change is answered after Kafka has it; a
 //! delivery is settled after the answer came and the cursor is on disk; no secret is logged.
@@ -13,9 +14,12 @@ mod api;
 mod channel;
 mod config;
 mod facts;
+mod hexadecimal;
 mod lifecycle;
 mod problem;
+mod removals;
 mod runtime;
+mod schema_import;
 mod schema_registry;
 mod subscriptions;
 mod telemetry;

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use ryggrad_bridge_core::egress::EgressPolicy;
-use ryggrad_bridge_core::subscription::State;
 use ryggrad_log::{Appender, Connection, Pulse, Remedy, Seal, cluster_id, topics};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::topics::{SUBSCRIPTIONS, TOKENS};
 use ryggrad_store::{OpenError, Store, Writer};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,7 +24,9 @@ use crate::api::{Ready, Shared, router};
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
 use crate::facts::Facts;
+use crate::removals::{Removals, TooMany};
 use crate::runtime::Context;
+use crate::schema_import::{ImportError, Registry as SchemaRegistry};
 use crate::subscriptions::{ChangeError, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
@@ -67,6 +69,15 @@ pub enum BridgeError {
     /// A subscription could not be started.
     #[error("cannot start the subscriptions")]
     Subscriptions(#[from] ChangeError),
+    /// Not every removed key can be held, so that nothing may be delivered.
+    #[error("cannot hold the removed keys")]
+    Removals(#[from] TooMany),
+    /// Nobody reads any more which keys are removed.
+    #[error("the reading of removed keys has ended; nothing is delivered without it, so the bridge has stopped")]
+    RemovalsEnded,
+    /// The schema registry beside the bridge contradicts the committed schemas.
+    #[error("cannot start with this schema registry")]
+    SchemaRegistry(#[from] ImportError),
     /// The cursor store failed while the bridge was running.
     #[error("the cursor store failed; nothing is settled that is not on disk, so the bridge has stopped")]
     StoreFailed,
@@ -138,16 +149,35 @@ async fn work(
         config: config.clone(),
         webhook: Webhook::new(EgressPolicy { development: config.development_egress }, config.attempt_timeout_ms, config.answer_bytes_max)?,
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
+        removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
         telemetry: telemetry.clone(),
         permits: Arc::new(Semaphore::new(config.in_flight_total_max)),
         gone,
         fatal: fatal.clone(),
     });
+    if let Some(address) = &config.schema_registry {
+        let registry = SchemaRegistry::at(address)?;
+        tokio::select! {
+            imported = registry.import(&shared.obstacle) => imported?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     let loading = load(shared, &context, &store, seal);
     let ready = tokio::select! {
         ready = loading => ready?,
         () = stop.cancelled() => return Ok(()),
     };
+    // Before the first worker: none may read an older state of a removed key as if it were good.
+    let mut following = JoinSet::new();
+    let (tell_loaded, loaded) = oneshot::channel();
+    let (removals, followed) = (Arc::clone(&context), connection.clone());
+    following.spawn(async move { removals.removals.follow(&followed, removals.catalogue, tell_loaded).await });
+    shared.obstacle.send_replace(Some("reading which keys were removed".to_owned()));
+    tokio::select! {
+        Ok(()) = loaded => {}
+        Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
+        () = stop.cancelled() => return Ok(()),
+    }
     ready.subscriptions.start_all(store.cursors()?).await?;
     // Set once, here.
     let ready = shared.ready.get_or_init(|| ready);
@@ -159,7 +189,8 @@ async fn work(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = fatal.cancelled() => return Err(BridgeError::StoreFailed),
-            Some(id) = gone_inbox.recv() => disable(&ready.subscriptions, id).await,
+            Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
+            Some((id, sink)) = gone_inbox.recv() => disable(&ready.subscriptions, id, &sink).await,
             () = tokio::time::sleep(PULSE) => feel(shared, &telemetry, &store, &pulse).await,
         }
     }
@@ -194,9 +225,9 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<R
     Ok(Ready { subscriptions: Subscriptions::new(subscriptions, seal, Arc::clone(context), loaded), tokens })
 }
 
-async fn disable(subscriptions: &Subscriptions, id: Uuid) {
+async fn disable(subscriptions: &Subscriptions, id: Uuid, sink: &str) {
     let reason = "the endpoint answered 410 Gone; resume when it is back".to_owned();
-    if let Err(error) = subscriptions.set_state(id, State::Disabled, Some(reason)).await {
+    if let Err(error) = subscriptions.disable(id, sink, reason).await {
         // After a restart the endpoint is asked again, and says so again.
         tracing::warn!(subscription = %id, %error, "a subscription whose endpoint is gone could not be marked as disabled");
     }

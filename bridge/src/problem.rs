@@ -4,6 +4,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::subscription::Fault;
 use serde::Serialize;
 
@@ -17,11 +18,14 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_role: Option<Role>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind: format!("urn:ryggrad:error:{code}"), title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+        let (kind, status) = (format!("urn:ryggrad:error:{code}"), status.as_u16());
+        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None }
     }
 
     /// 401.
@@ -32,6 +36,13 @@ impl Problem {
     /// 403.
     pub fn forbidden(detail: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "This token may not do that", detail)
+    }
+
+    /// 403 for a token that lacks a role.
+    pub fn lacks(role: Role) -> Self {
+        let name = role.name();
+        let detail = format!("it lacks the role {name}; ask the operator for a token with it (ryggrad tokens issue --role {name})");
+        Self { missing_role: Some(role), ..Self::forbidden(&detail) }
     }
 
     /// 404. The same for what is absent and for what is somebody else's.

@@ -22,20 +22,26 @@ use uuid::Uuid;
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async || answer(json!({}))))
-        .route("/subjects", get(async || answer(json!(subjects().map(|(subject, _)| subject).collect::<Vec<_>>()))))
+        .route("/subjects", get(list))
         .route("/subjects/{subject}", post(find))
         .route("/subjects/{subject}/versions", get(versions).post(register))
         .route("/subjects/{subject}/versions/{version}", get(version))
         .route("/subjects/{subject}/versions/{version}/schema", get(version_schema))
         .route("/schemas", get(async || answer(json!(all().map(|(subject, version)| full(&subject, version)).collect::<Vec<_>>()))))
+        .route("/subjects/{subject}/versions/{version}/referencedby", get(referenced_by))
+        .route("/compatibility/subjects/{subject}/versions", post(compatible_with_all))
+        .route("/compatibility/subjects/{subject}/versions/{version}", post(compatible))
         .route("/schemas/types", get(async || answer(json!(["AVRO"]))))
         .route("/schemas/ids/{id}", get(by_id))
         .route("/schemas/ids/{id}/schema", get(by_id_schema))
         .route("/schemas/ids/{id}/subjects", get(by_id_subjects))
         .route("/schemas/ids/{id}/versions", get(by_id_versions))
         .route("/schemas/guids/{guid}", get(by_guid))
-        .route("/config", get(async || answer(json!({"compatibilityLevel": "FULL_TRANSITIVE"}))))
-        .route("/mode", get(async || answer(json!({"mode": "READONLY"}))))
+        .route("/config", get(async || answer(config())))
+        .route("/config/{subject}", get(subject_config))
+        .route("/mode", get(async || answer(mode())))
+        .route("/mode/{subject}", get(subject_mode))
+        .route("/contexts", get(async || answer(json!(["."]))))
         .fallback(async || NO_RESOURCE)
         .method_not_allowed_fallback(async || NO_RESOURCE)
 }
@@ -44,7 +50,18 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 struct Asked {
     #[serde(rename = "fetchMaxId", default)]
     fetch_max_id: Option<String>,
+    #[serde(rename = "subjectPrefix", default)]
+    subject_prefix: Option<String>,
+    #[serde(rename = "defaultToGlobal", default)]
+    default_to_global: Option<String>,
 }
+
+/// Java writes true, Python True.
+fn is_true(asked: Option<&String>) -> bool {
+    asked.is_some_and(|asked| asked.eq_ignore_ascii_case("true"))
+}
+
+type Asking = Result<Query<Asked>, QueryRejection>;
 
 #[derive(Deserialize)]
 struct Given {
@@ -101,6 +118,8 @@ const NO_SUBJECT: Refusal = Refusal::not_found(40401, "no such subject");
 const NO_VERSION: Refusal = Refusal::not_found(40402, "no such version");
 const NO_SCHEMA: Refusal = Refusal::not_found(40403, "no such schema");
 const TOO_LARGE: Refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, code: 413, message: "the request is too large" };
+const NO_CONFIG: Refusal = Refusal::not_found(40408, "this subject has no compatibility level of its own");
+const NO_MODE: Refusal = Refusal::not_found(40409, "this subject has no mode of its own");
 const BAD_SCHEMA: Refusal = Refusal::unprocessable(42201, "the body has no schema");
 const BAD_VERSION: Refusal = Refusal::unprocessable(42202, "a version is a number or latest");
 const READ_ONLY: Refusal = Refusal::unprocessable(42205, "this registry is read-only; schemas are published with Ryggrad itself");
@@ -116,6 +135,62 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         Path::from_request_parts(parts, state).await.map(|Path(found)| Self(found)).map_err(|_| NO_RESOURCE)
     }
+}
+
+fn config() -> Value {
+    json!({"compatibilityLevel": "FULL_TRANSITIVE"})
+}
+
+fn mode() -> Value {
+    json!({"mode": "READONLY"})
+}
+
+/// The level of every subject here; Confluent's would know of none that was not set.
+async fn subject_config(At(subject): At<String>, asked: Asking) -> Result<Response, Refusal> {
+    known_or(&subject, asked, NO_CONFIG).map(|()| answer(config()))
+}
+
+async fn subject_mode(At(subject): At<String>, asked: Asking) -> Result<Response, Refusal> {
+    known_or(&subject, asked, NO_MODE).map(|()| answer(mode()))
+}
+
+fn known_or(subject: &str, asked: Asking, refusal: Refusal) -> Result<(), Refusal> {
+    let global = asked.is_ok_and(|Query(asked)| is_true(asked.default_to_global.as_ref()));
+    if global || !versions_of(subject).is_empty() { Ok(()) } else { Err(refusal) }
+}
+
+async fn list(asked: Asking) -> Response {
+    let prefix = asked.ok().and_then(|Query(asked)| asked.subject_prefix).unwrap_or_default();
+    // `:*:` means subjects of every context; there is one.
+    let prefix = prefix.trim_start_matches(":*:");
+    answer(json!(subjects().map(|(subject, _)| subject).filter(|subject| subject.starts_with(prefix)).collect::<Vec<_>>()))
+}
+
+async fn referenced_by(At((subject, version)): At<(String, String)>) -> Result<Response, Refusal> {
+    pick(&subject, &version).map(|_| answer(json!([])))
+}
+
+async fn compatible_with_all(At(subject): At<String>, body: Body) -> Result<Response, Refusal> {
+    let versions = versions_of(&subject);
+    // Nothing to be incompatible with, as Confluent's says too.
+    judge(&versions, body)
+}
+
+async fn compatible(At((subject, version)): At<(String, String)>, body: Body) -> Result<Response, Refusal> {
+    judge(&[pick(&subject, &version)?], body)
+}
+
+fn judge(versions: &[&SchemaVersion], body: Body) -> Result<Response, Refusal> {
+    let given = given(body)?;
+    let mut is_compatible = true;
+    for version in versions {
+        is_compatible &= manifest::is_compatible(version, &given.schema).ok_or(BAD_SCHEMA)?;
+    }
+    Ok(answer(json!({"is_compatible": is_compatible})))
+}
+
+fn given(body: Body) -> Result<Given, Refusal> {
+    serde_json::from_slice(&body.map_err(|_| TOO_LARGE)?).map_err(|_| BAD_SCHEMA)
 }
 
 async fn versions(At(subject): At<String>) -> Result<Response, Refusal> {
@@ -150,14 +225,14 @@ fn pick_id(id: &str) -> Result<&'static SchemaVersion, Refusal> {
     id.parse().ok().and_then(manifest::by_id).ok_or(NO_SCHEMA)
 }
 
-async fn by_id(At(id): At<String>, asked: Result<Query<Asked>, QueryRejection>) -> Result<Response, Refusal> {
+async fn by_id(At(id): At<String>, asked: Asking) -> Result<Response, Refusal> {
     let version = pick_id(&id)?;
     let mut body = json!({"schema": version.text, "schemaType": "AVRO", "guid": guid(version).to_string()});
     if let Some((subject, _)) = holders(version).next() {
         body["subject"] = json!(subject);
         body["version"] = json!(version.version);
     }
-    if asked.is_ok_and(|Query(asked)| asked.fetch_max_id.is_some_and(|wanted| wanted.eq_ignore_ascii_case("true"))) {
+    if asked.is_ok_and(|Query(asked)| is_true(asked.fetch_max_id.as_ref())) {
         body["maxId"] = json!(manifest::all().iter().map(|known| known.id).max());
     }
     Ok(answer(body))
@@ -201,7 +276,7 @@ fn same(subject: &str, body: Body) -> Result<Option<&'static SchemaVersion>, Ref
     if versions.is_empty() {
         return Err(NO_SUBJECT);
     }
-    let given: Given = serde_json::from_slice(&body.map_err(|_| TOO_LARGE)?).map_err(|_| BAD_SCHEMA)?;
+    let given = given(body)?;
     Ok(versions.into_iter().rev().find(|version| manifest::is_same(version, &given.schema)))
 }
 

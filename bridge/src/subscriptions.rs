@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::machine::Mode;
+use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::signature::Secret;
 use ryggrad_bridge_core::subscription::{NewSubscription, Start, State, Subscription};
 use ryggrad_log::{Moment, Seal, offsets_of};
@@ -18,6 +19,7 @@ use tokio::sync::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::facts::Facts;
+use crate::hexadecimal;
 use crate::runtime::{Context, Engine};
 
 /// Why a change was not made.
@@ -92,7 +94,6 @@ impl Subscriptions {
             // 32 bytes are always a secret's length.
             None => Secret::from_bytes(rand::random::<[u8; 32]>().to_vec()).map_err(|_| ryggrad_log::SealError::Shape)?,
         };
-        let sealed = self.seal.seal(rand::random(), &id.to_string(), secret.reveal().as_bytes())?;
         let subscription = Subscription {
             id,
             organisation,
@@ -104,7 +105,7 @@ impl Subscriptions {
             state: State::Active,
             reason: None,
             created_at: jiff::Timestamp::now().to_string(),
-            sealed_secret: to_hex(&sealed),
+            sealed_secret: self.sealed(id, &secret)?,
         };
         self.facts.put(id.to_string(), &subscription).await?;
         let cursors = self.first_cursors(&subscription);
@@ -133,14 +134,47 @@ impl Subscriptions {
         self.engine.status(id).await
     }
 
-    /// Pauses, resumes or disables; in force when it returns. `None` if it is gone meanwhile.
-    pub async fn set_state(&self, id: Uuid, state: State, reason: Option<String>) -> Result<Option<Subscription>, ChangeError> {
+    /// Pauses or resumes; in force when it returns. `None` if it is gone meanwhile.
+    pub async fn set_state(&self, id: Uuid, state: State) -> Result<Option<Subscription>, ChangeError> {
+        self.change(id, |before| Ok(Some((Subscription { state, reason: None, ..before }, None)))).await
+    }
+
+    /// Disables a subscription whose endpoint is gone, unless it has another endpoint by now.
+    pub async fn disable(&self, id: Uuid, sink: &str, reason: String) -> Result<(), ChangeError> {
+        let disable = |before: Subscription| {
+            Ok((before.sink == sink).then(|| (Subscription { state: State::Disabled, reason: Some(reason), ..before }, None)))
+        };
+        self.change(id, disable).await.map(|_| ())
+    }
+
+    /// Changes what a checked patch asks for; in force when it returns, also for retries under
+    /// way. `None` if it is gone meanwhile.
+    pub async fn patch(&self, id: Uuid, patch: Patch) -> Result<Option<Subscription>, ChangeError> {
+        let patched = |before: Subscription| {
+            let secret = patch.secret.clone();
+            let mut after = patch.apply(before);
+            if let Some(secret) = &secret {
+                after.sealed_secret = self.sealed(id, secret)?;
+            }
+            Ok(Some((after, secret)))
+        };
+        self.change(id, patched).await
+    }
+
+    /// Topic first, then memory and worker. Cursors stay as they are.
+    async fn change(
+        &self,
+        id: Uuid,
+        change: impl FnOnce(Subscription) -> Result<Option<(Subscription, Option<Secret>)>, ChangeError>,
+    ) -> Result<Option<Subscription>, ChangeError> {
         let _one = self.changing.lock().await;
         let Some(before) = self.known.read().await.get(&id).cloned() else { return Ok(None) };
-        let after = Subscription { state, reason, ..before };
-        self.facts.put(id.to_string(), &after).await?;
-        self.known.write().await.insert(id, after.clone());
-        self.engine.set_mode(id, mode(state)).await;
+        let Some((after, secret)) = change(before.clone())? else { return Ok(Some(before)) };
+        if after != before {
+            self.facts.put(id.to_string(), &after).await?;
+            self.known.write().await.insert(id, after.clone());
+        }
+        self.engine.change(after.clone(), secret, mode(after.state)).await;
         Ok(Some(after))
     }
 
@@ -170,8 +204,13 @@ impl Subscriptions {
         }
     }
 
+    fn sealed(&self, id: Uuid, secret: &Secret) -> Result<String, ChangeError> {
+        let sealed = self.seal.seal(rand::random(), &id.to_string(), secret.reveal().as_bytes())?;
+        Ok(hexadecimal::encode(&sealed))
+    }
+
     fn open_secret(&self, subscription: &Subscription) -> Option<Secret> {
-        let sealed = from_hex(&subscription.sealed_secret)?;
+        let sealed = hexadecimal::decode(&subscription.sealed_secret)?;
         let opened = self.seal.open(&subscription.id.to_string(), &sealed).ok()?;
         String::from_utf8(opened).ok()?.parse().ok()
     }
@@ -221,13 +260,4 @@ fn mode(state: State) -> Mode {
         State::Active => Mode::Running,
         State::Paused | State::Disabled => Mode::Stopped,
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect::<Option<_>>()?;
-    digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }

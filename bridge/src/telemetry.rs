@@ -33,6 +33,10 @@ pub struct Telemetry {
     pub unreadable: Counter,
     /// Pending records that compaction took.
     pub compacted: Counter,
+    /// Records that a subscription wanted and did not get, because their key was removed.
+    pub withheld: Counter,
+    /// Keys removed for legal reasons; the limit is `removed_keys_max`.
+    pub removed_keys: Gauge,
     /// Matched and unsettled records, over all subscriptions.
     pub pending: Gauge,
     /// Running subscriptions.
@@ -58,6 +62,8 @@ impl Telemetry {
             scanned: Counter::default(),
             unreadable: Counter::default(),
             compacted: Counter::default(),
+            withheld: Counter::default(),
+            removed_keys: Gauge::default(),
             pending: Gauge::default(),
             subscriptions: Gauge::default(),
             in_flight: Gauge::default(),
@@ -76,6 +82,8 @@ impl Telemetry {
         bridge.register("records_scanned", "Records looked at, over all subscriptions", metrics.scanned.clone());
         bridge.register("records_unreadable", "Records that no subscriber can be given", metrics.unreadable.clone());
         bridge.register("records_compacted", "Pending records that compaction took", metrics.compacted.clone());
+        bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
+        bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
         bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());

@@ -1,10 +1,11 @@
-//! Locally issued access tokens, each bound to one organisation.
+//! Locally issued access tokens, each bound to one organisation and a set of roles.
 //!
 //! The topic holds a hash, never the token. A token reads `ryg_<id>_<secret>`; the id finds the
 //! hash and the comparison takes constant time.
 
 use std::collections::BTreeMap;
 
+use ryggrad_bridge_core::role::Roles;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,6 +14,7 @@ use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use crate::facts::Facts;
+use crate::hexadecimal;
 
 const PREFIX: &str = "ryg";
 
@@ -23,6 +25,9 @@ pub struct Token {
     pub id: Uuid,
     /// The organisation that its bearer speaks for.
     pub organisation: Organisasjonsnummer,
+    /// What its bearer may do.
+    #[serde(default)]
+    pub roles: Roles,
     /// The operator's own words.
     pub description: Option<String>,
     /// When it was issued.
@@ -52,13 +57,14 @@ impl Tokens {
     pub async fn issue(
         &self,
         organisation: Organisasjonsnummer,
+        roles: Roles,
         description: Option<String>,
         created_at: jiff::Timestamp,
         expires_at: jiff::Timestamp,
     ) -> Result<(Token, String), ryggrad_log::Error> {
         let id = Uuid::now_v7();
-        let secret = hexadecimal(&rand::random::<[u8; 32]>());
-        let token = Token { id, organisation, description, created_at, expires_at, revoked: false, hash: hash(&secret) };
+        let secret = hexadecimal::encode(&rand::random::<[u8; 32]>());
+        let token = Token { id, organisation, roles, description, created_at, expires_at, revoked: false, hash: hash(&secret) };
         let mut known = self.known.write().await;
         self.facts.put(id.to_string(), &token).await?;
         known.insert(id.to_string(), token.clone());
@@ -80,21 +86,17 @@ impl Tokens {
         Ok(true)
     }
 
-    /// The organisation that a token's bearer speaks for, if the token is good.
-    pub async fn organisation(&self, token: &str, now: jiff::Timestamp) -> Option<Organisasjonsnummer> {
+    /// The organisation that a token's bearer speaks for, and what it may do, if the token is good.
+    pub async fn bearer(&self, token: &str, now: jiff::Timestamp) -> Option<(Organisasjonsnummer, Roles)> {
         let (id, secret) = token.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
         let id: Uuid = id.parse().ok()?;
         let known = self.known.read().await;
         let token = known.get(&id.to_string())?;
         let fits: bool = token.hash.as_bytes().ct_eq(hash(secret).as_bytes()).into();
-        (fits && !token.revoked && now < token.expires_at).then_some(token.organisation)
+        (fits && !token.revoked && now < token.expires_at).then(|| (token.organisation, token.roles.clone()))
     }
 }
 
 fn hash(secret: &str) -> String {
-    hexadecimal(&Sha256::digest(secret))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal::encode(&Sha256::digest(secret))
 }

@@ -13,8 +13,8 @@ mod simulate;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use commands::{bench, bridge, consume, listen, produce, subscriptions, tokens, topics, up};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use commands::{bench, bridge, completions, consume, listen, produce, sources, subscriptions, tokens, topics, up};
 use exit::Code;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -67,17 +67,20 @@ enum Command {
     Subscriptions(subscriptions::Args),
     Tokens(tokens::Args),
     Topics(topics::Args),
+    Sources(sources::Args),
     /// Measures, against the raw library in the same run
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     /// Plays a registry, for trials and tests
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum SimulateCommand {
     Enhetsregisteret(simulate::EnhetsregisteretArgs),
+    Dump(simulate::DumpArgs),
 }
 
 fn main() -> ExitCode {
@@ -102,11 +105,17 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Subscriptions(args) => subscriptions::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
+        Command::Sources(args) => sources::run(args).await,
         Command::Bench(command) => bench::run(command, stop_on_signal()?).await,
         Command::Simulate(SimulateCommand::Enhetsregisteret(args)) => {
             simulate::run(args, stop_on_signal()?).await?;
             Ok(Code::Ok)
         }
+        Command::Simulate(SimulateCommand::Dump(args)) => {
+            tokio::task::spawn_blocking(move || simulate::write_dump_file(&args)).await??;
+            Ok(Code::Ok)
+        }
+        Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }
 

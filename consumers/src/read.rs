@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ryggrad_log::{Connection, Follower, Read, ReaderLimits, Start, Watermarks, topics};
+use ryggrad_schemas::record::ROLL_KEY;
 use ryggrad_schemas::{Catalogue, LogRecord};
 use tokio::time::Instant;
 
@@ -170,7 +171,9 @@ impl Reader {
             return None;
         }
         self.scanned_records += 1;
-        if !self.filter.matches(&record) {
+        // A mark that lets idle partitions roll is nobody's event.
+        let is_mark = record.value.is_none() && record.key.as_deref() == Some(ROLL_KEY);
+        if is_mark || !self.filter.matches(&record) {
             return None;
         }
         match Event::decode(record) {
@@ -295,6 +298,18 @@ mod tests {
         }
         assert_eq!(kinds, [true, false, true]);
         assert_eq!(reader.scanned_records(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_mark_is_read_and_is_no_event() {
+        let mut reader = reader(&[(0, 0, Some(3))], None);
+        let mark = LogRecord { key: Some(ROLL_KEY.to_owned()), ..at(0, 1) };
+        reader.waiting.extend([at(0, 0), mark, at(0, 2)]);
+        let mut events = 0;
+        while let Some(Ok(Item::Event(_))) = reader.next().await {
+            events += 1;
+        }
+        assert_eq!((events, reader.scanned_records()), (2, 3));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 use ryggrad_schemas::EncodedRecord;
 use tokio::sync::oneshot;
 
@@ -78,16 +78,7 @@ impl Appender {
     pub async fn append(&self, record: &EncodedRecord) -> Result<Appended, Error> {
         let doing = || format!("append to {}", record.topic);
         let (answer, outcome) = oneshot::channel();
-        let plain = to_base_record(record);
-        let outgoing = BaseRecord::<str, [u8], _> {
-            topic: plain.topic,
-            partition: plain.partition,
-            payload: plain.payload,
-            key: plain.key,
-            timestamp: plain.timestamp,
-            headers: plain.headers,
-            delivery_opaque: Box::new(Mutex::new(Some(answer))),
-        };
+        let outgoing = to_base_record(record, Box::new(Mutex::new(Some(answer))));
         self.producer.send(outgoing).map_err(|(error, _)| Error::new(doing(), error))?;
         match outcome.await {
             Ok(outcome) => outcome.map_err(|error| Error::new(doing(), error)),

@@ -102,7 +102,7 @@ fn acknowledged(producer: &ThreadedProducer<Failures>, deadline: Instant) -> Res
 
 #[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work; the full queue is the back-pressure")]
 fn enqueue(producer: &ThreadedProducer<Failures>, record: &EncodedRecord, deadline: Instant) -> Result<(), KafkaError> {
-    let mut outgoing = to_base_record(record);
+    let mut outgoing = to_base_record(record, ());
     loop {
         match producer.send(outgoing) {
             Ok(()) => return Ok(()),

@@ -122,7 +122,7 @@ impl LocalBroker {
         let log_path = data.join("broker.log");
         let log = fs::File::create(&log_path).map_err(|source| io_error(format!("create {}", log_path.display()), source))?;
         let errors = log.try_clone().map_err(|source| io_error("share the broker's log".to_owned(), source))?;
-        let child = java(&options, &["-Xms256m", "-Xmx1g"], "kafka.Kafka", &[&properties.display().to_string()])
+        let child = java(&options, &BROKER_HEAP, "kafka.Kafka", &[&properties.display().to_string()])
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -187,39 +187,47 @@ impl Drop for LocalBroker {
     }
 }
 
+/// What a broker that is alone needs set, whatever its addresses are. Also what `compose.yaml` sets.
+pub const BROKER_SETTINGS: [(&str, &str); 18] = [
+    ("process.roles", "broker,controller"),
+    ("node.id", "1"),
+    ("controller.listener.names", "CONTROLLER"),
+    ("inter.broker.listener.name", "PLAIN"),
+    ("auto.create.topics.enable", "false"),
+    ("offsets.topic.replication.factor", "1"),
+    ("offsets.topic.num.partitions", "4"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.num.partitions", "4"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("broker.session.timeout.ms", "2000"),
+    ("broker.heartbeat.interval.ms", "250"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("num.network.threads", "2"),
+    ("num.io.threads", "4"),
+    ("log.cleaner.dedupe.buffer.size", "16777216"),
+];
+
+/// The broker's memory, as arguments of the JVM.
+pub const BROKER_HEAP: [&str; 2] = ["-Xms256m", "-Xmx1g"];
+
 fn server_properties(options: &LocalBrokerOptions, port: u16, controller_port: u16) -> String {
+    let own = [
+        ("controller.quorum.bootstrap.servers", format!("127.0.0.1:{controller_port}")),
+        ("listeners", format!("PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}")),
+        ("advertised.listeners", format!("PLAIN://127.0.0.1:{port}")),
+        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT".to_owned()),
+        ("log.dirs", options.data.join("log").display().to_string()),
+    ];
     let flush = match options.durability {
-        Durability::PageCache => "",
-        Durability::EveryAppend => "log.flush.interval.messages=1\n",
+        Durability::PageCache => None,
+        Durability::EveryAppend => Some(("log.flush.interval.messages", "1")),
     };
-    let further: String = options.settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
-         listeners=PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAIN://127.0.0.1:{port}\n\
-         controller.listener.names=CONTROLLER\n\
-         inter.broker.listener.name=PLAIN\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT\n\
-         log.dirs={log}\n\
-         auto.create.topics.enable=false\n\
-         offsets.topic.replication.factor=1\n\
-         offsets.topic.num.partitions=4\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         transaction.state.log.num.partitions=4\n\
-         share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n\
-         broker.session.timeout.ms=2000\n\
-         broker.heartbeat.interval.ms=250\n\
-         group.initial.rebalance.delay.ms=0\n\
-         num.network.threads=2\n\
-         num.io.threads=4\n\
-         log.cleaner.dedupe.buffer.size=16777216\n\
-         {flush}{further}",
-        log = options.data.join("log").display(),
-    )
+    let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+    let further = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let all = BROKER_SETTINGS.into_iter().chain(own).chain(flush).chain(further);
+    all.map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 const LOG4J: &str = "\

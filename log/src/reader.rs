@@ -132,7 +132,7 @@ fn run(consumer: &BaseConsumer<Listener>, sender: &mpsc::Sender<Read>, batch_rec
     }
 }
 
-fn to_notice(error: KafkaError) -> Read {
+pub(crate) fn to_notice(error: KafkaError) -> Read {
     use RDKafkaErrorCode as Code;
     match error {
         KafkaError::PartitionEOF(partition) => Read::AtEnd { partition },
@@ -185,7 +185,7 @@ pub async fn read_to_end(
     .await
 }
 
-fn create(connection: &Connection, topic: &str, limits: &ReaderLimits) -> Result<BaseConsumer<Listener>, Error> {
+pub(crate) fn create(connection: &Connection, topic: &str, limits: &ReaderLimits) -> Result<BaseConsumer<Listener>, Error> {
     connection
         .client()
         // librdkafka wants a name even where no group is joined and nothing is committed.
@@ -205,7 +205,7 @@ fn create(connection: &Connection, topic: &str, limits: &ReaderLimits) -> Result
         .map_err(|error| Error::new(format!("read {topic}"), error))
 }
 
-fn start_list(topic: &str, starts: &[(i32, Start)]) -> Result<TopicPartitionList, Error> {
+pub(crate) fn start_list(topic: &str, starts: &[(i32, Start)]) -> Result<TopicPartitionList, Error> {
     let mut list = TopicPartitionList::new();
     for (partition, start) in starts {
         let offset = match start {
@@ -218,7 +218,7 @@ fn start_list(topic: &str, starts: &[(i32, Start)]) -> Result<TopicPartitionList
     Ok(list)
 }
 
-fn assign(consumer: &BaseConsumer<Listener>, list: &TopicPartitionList) -> Result<(), Error> {
+pub(crate) fn assign(consumer: &BaseConsumer<Listener>, list: &TopicPartitionList) -> Result<(), Error> {
     // With the leaders known, reading starts at once; otherwise librdkafka's first try fails and
     // the next comes half a second later. If no broker answers, reading waits as ever.
     let topic = list.elements().first().map(|element| element.topic().to_owned());

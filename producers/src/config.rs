@@ -2,6 +2,8 @@
 //!
 //! Unknown keys refuse to boot. Everything has a default that suits the real upstream.
 
+use std::collections::BTreeMap;
+
 use ryggrad_detect::decide::{Backoff, Start};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -11,7 +13,8 @@ use crate::ProducerError;
 /// The most items that Enhetsregisteret puts in one page.
 pub(crate) const PAGE_ITEMS_MAX: usize = 10_000;
 
-/// Where to start a feed for which no position is stored: `"beginning"`, `"now"` or an id.
+/// Where to start a feed for which no position is stored: `"snapshot"`, `"beginning"`, `"now"` or
+/// an id. `"snapshot"` publishes the registry's dump first and follows from there without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StartText", into = "StartText")]
 pub struct StartAt(pub Start);
@@ -33,7 +36,8 @@ impl TryFrom<StartText> for StartAt {
             StartText::Word(word) => match word.as_str() {
                 "beginning" => Start::Beginning,
                 "now" => Start::Now,
-                id => Start::At(id.parse().map_err(|_| "start is \"beginning\", \"now\" or an id")?),
+                "snapshot" => Start::Snapshot,
+                id => Start::At(id.parse().map_err(|_| "start is \"snapshot\", \"beginning\", \"now\" or an id")?),
             },
         };
         Ok(Self(start))
@@ -45,7 +49,65 @@ impl From<StartAt> for StartText {
         match start.0 {
             Start::Beginning => Self::Word("beginning".to_owned()),
             Start::Now => Self::Word("now".to_owned()),
+            Start::Snapshot => Self::Word("snapshot".to_owned()),
             Start::At(id) => Self::Id(id),
+        }
+    }
+}
+
+/// What a producer reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Follow {
+    /// The feed, compared with dumps now and then.
+    #[default]
+    Feed,
+    /// Nothing but dumps.
+    Snapshots,
+}
+
+/// How dumps are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// Addresses of dumps by feed, where they are not the registry's own: `https://` or `file://`.
+    pub addresses: BTreeMap<String, String>,
+    /// From the end of one comparison to the beginning of the next; 0 for none but those asked for.
+    pub interval_ms: u64,
+    /// How much earlier than a dump's own time the feed is followed from.
+    pub margin_ms: u64,
+    /// How old a dump may be that does not say how old it is.
+    pub age_ms_max: u64,
+    /// How long the feed may take to tell what a dump shows, before that counts as never told.
+    pub silent_after_ms: u64,
+    /// The greatest share of known units that a dump may lack and still be believed.
+    pub deletions_share_max: f64,
+    /// So many units may always be lacking.
+    pub deletions_min: u64,
+    /// Ask the registry about each unit that a dump lacks, before it counts as deleted.
+    pub confirm_deletions: bool,
+    /// Rows held in memory at once.
+    pub window_bytes_max: usize,
+    /// How long upstream may send nothing.
+    pub stall_timeout_ms: u64,
+    /// Time for a whole dump, our own pauses included.
+    pub dump_timeout_ms: u64,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self {
+            addresses: BTreeMap::new(),
+            interval_ms: 86_400_000,
+            margin_ms: 7_200_000,
+            age_ms_max: 172_800_000,
+            silent_after_ms: 600_000,
+            deletions_share_max: 0.02,
+            deletions_min: 5,
+            confirm_deletions: true,
+            window_bytes_max: 4 * 1024 * 1024,
+            stall_timeout_ms: 60_000,
+            dump_timeout_ms: 21_600_000,
         }
     }
 }
@@ -56,8 +118,17 @@ impl From<StartAt> for StartText {
 pub struct ProducerConfig {
     /// Where the API is; another one for the simulator or a mirror.
     pub base_url: String,
+    /// What is read.
+    pub follow: Follow,
     /// Where to start a feed for which no position is stored.
     pub start: StartAt,
+    /// How dumps are read.
+    pub snapshot: SnapshotConfig,
+    /// Read each dump once and end.
+    pub once: bool,
+    /// How often a mark is written to every partition, so that idle ones are compacted too;
+    /// 0 for never.
+    pub roll_interval_ms: u64,
     /// Pause between two questions once a feed is read to its end. 60 000 is polite upstream.
     pub poll_interval_ms: u64,
     /// Items asked for in one page.
@@ -68,7 +139,7 @@ pub struct ProducerConfig {
     pub look_up_attempts_max: u32,
     /// After how many failures in a row one look-up is set aside, if others succeed meanwhile.
     pub look_up_failures_max: u32,
-    /// Events in one transaction. Fewer keep transactions shorter, more are quicker.
+    /// Most events in one transaction. Fewer keep transactions shorter, more are quicker.
     pub transaction_events_max: usize,
     /// Requests a second, all feeds together.
     pub requests_per_second_max: u32,
@@ -100,13 +171,17 @@ impl Default for ProducerConfig {
     fn default() -> Self {
         Self {
             base_url: "https://data.brreg.no/enhetsregisteret/api".to_owned(),
-            start: StartAt(Start::Now),
+            follow: Follow::default(),
+            start: StartAt(Start::Snapshot),
+            snapshot: SnapshotConfig::default(),
+            once: false,
+            roll_interval_ms: 86_400_000,
             poll_interval_ms: 5_000,
-            page_items_max: 1_000,
+            page_items_max: PAGE_ITEMS_MAX,
             look_ups_in_flight_max: 8,
             look_up_attempts_max: 3,
             look_up_failures_max: 10,
-            transaction_events_max: 500,
+            transaction_events_max: 5_000,
             requests_per_second_max: 50,
             request_attempts_max: 3,
             connect_timeout_ms: 10_000,
@@ -143,15 +218,29 @@ impl ProducerConfig {
             ("retry_delay_ms_first", self.retry_delay_ms_first > 0),
             ("retry_delay_ms_max", self.retry_delay_ms_max >= self.retry_delay_ms_first),
             ("transaction_timeout_ms", self.transaction_timeout_ms >= 1_000),
+            ("snapshot.deletions_share_max", (0.0..=1.0).contains(&self.snapshot.deletions_share_max)),
+            ("snapshot.window_bytes_max", self.snapshot.window_bytes_max >= 1024),
+            ("snapshot.stall_timeout_ms", self.snapshot.stall_timeout_ms > 0),
+            ("snapshot.dump_timeout_ms", self.snapshot.dump_timeout_ms > 0),
             ("operation_timeout_ms", self.operation_timeout_ms >= 1_000),
         ];
         faults.extend(numbers.into_iter().filter(|(_, good)| !good).map(|(name, _)| format!("{name} is out of range")));
+        for (feed, address) in &self.snapshot.addresses {
+            if !Url::parse(address).is_ok_and(|url| is_web(&url) || url.to_file_path().is_ok()) {
+                faults.push(format!("snapshot.addresses.{feed} is no http(s) or file address"));
+            }
+        }
         match Url::parse(self.base_url.trim_end_matches('/')) {
             Ok(url) if faults.is_empty() && is_web(&url) => return Ok(url),
             Ok(url) if is_web(&url) => {}
             _ => faults.push("base_url is no http(s) address".to_owned()),
         }
         Err(ProducerError::Config { faults })
+    }
+
+    /// Whether feeds are followed, besides dumps.
+    pub(crate) fn follows_feeds(&self) -> bool {
+        self.follow == Follow::Feed
     }
 
     pub(crate) fn backoff(&self) -> Backoff {

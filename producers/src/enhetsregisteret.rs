@@ -3,7 +3,10 @@
 //! What an answer means is read in `ryggrad-detect`. Must never page by number: upstream cuts
 //! its window at 10 000 items, while ids go on for ever.
 
-use ryggrad_detect::enhetsregisteret::{Answer, Change, Feed, gone, read_document, read_page, unknown};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ryggrad_detect::enhetsregisteret::{Answer, Change, Feed, dump_list, gone, read_document, read_page, repaired, unknown};
 use ryggrad_detect::event::{Event, Unmapped};
 use ryggrad_detect::feed::{Item, greatest_position};
 use ryggrad_schemas::Catalogue;
@@ -11,9 +14,10 @@ use ryggrad_schemas::catalogue::{EventType, Source};
 use ryggrad_schemas::virksomhet::Virksomhetstype;
 use url::Url;
 
-use crate::config::PAGE_ITEMS_MAX;
+use crate::config::{PAGE_ITEMS_MAX, SnapshotConfig};
 use crate::error::UpstreamError;
-use crate::http::Http;
+use crate::http::{DownloadTimeouts, Http};
+use crate::snapshot::{Dump, Pieces, SnapshotSource};
 use crate::source::{FeedSource, Fetched};
 use crate::{ProducerConfig, ProducerError, Telemetry};
 
@@ -27,6 +31,8 @@ pub struct Enhetsregisteret {
     enheter: Feed<'static>,
     underenheter: Feed<'static>,
     source: &'static Source,
+    topic: &'static str,
+    snapshot: SnapshotConfig,
     page_bytes_max: usize,
     document_bytes_max: usize,
 }
@@ -45,6 +51,8 @@ impl Enhetsregisteret {
             enheter: Feed::new(source, event_type, "enheter")?,
             underenheter: Feed::new(source, event_type, "underenheter")?,
             source,
+            topic: &event_type.topic,
+            snapshot: config.snapshot.clone(),
             page_bytes_max: config.response_bytes_max,
             document_bytes_max: config.document_bytes_max,
         })
@@ -69,6 +77,49 @@ impl Enhetsregisteret {
             status => return Err(UpstreamError::Status { status, question: "page of updates" }),
         };
         Ok(Fetched { page, etag: answer.etag })
+    }
+}
+
+impl SnapshotSource for Enhetsregisteret {
+    type Format = Feed<'static>;
+
+    fn topic(&self) -> &str {
+        self.topic
+    }
+
+    fn format(&self, feed: &str) -> Feed<'static> {
+        *self.feed(feed)
+    }
+
+    async fn dump(&self, feed: &str) -> Result<Dump, UpstreamError> {
+        let list = dump_list(self.feed(feed).virksomhetstype());
+        let url = match self.snapshot.addresses.get(feed) {
+            // It was read once when the settings were checked.
+            Some(address) => Url::parse(address).map_err(|_| UpstreamError::Status { status: 0, question: "dump" })?,
+            None => below(&self.base, &[list, "lastned"]),
+        };
+        if let Ok(path) = url.to_file_path() {
+            return Dump::open_file(&path).map_err(UpstreamError::File);
+        }
+        let timeouts = DownloadTimeouts {
+            stall: Duration::from_millis(self.snapshot.stall_timeout_ms),
+            whole: Duration::from_millis(self.snapshot.dump_timeout_ms),
+        };
+        let download = self.http.download(&url, timeouts).await?;
+        match download.status {
+            200 => Ok(Dump {
+                taken_at_ms: download.last_modified.map(Timestamp::as_millisecond),
+                bytes: Box::new(Pieces::new(download.pieces)),
+            }),
+            status => Err(UpstreamError::Status { status, question: "dump" }),
+        }
+    }
+
+    async fn position_before(&self, feed: &str, moment: Timestamp) -> Result<Option<u64>, UpstreamError> {
+        let dato = moment.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+        let url = self.updates(feed, &[("dato", &dato), ("page", "0"), ("size", "1"), ("sort", "id,ASC")]);
+        let fetched = self.page(feed, &url, None).await?;
+        Ok(fetched.page.as_ref().and_then(greatest_position).map(|first| first.saturating_sub(1)))
     }
 }
 
@@ -130,6 +181,10 @@ impl FeedSource for Enhetsregisteret {
             404 => Ok(unknown()),
             status => Err(UpstreamError::Status { status, question: "look-up" }),
         }
+    }
+
+    fn repaired(&self, position: u64, raw: &[u8], key: Option<&str>) -> Option<Item<Change>> {
+        repaired(position, raw, key)
     }
 
     fn event(&self, feed: &str, item: &Item<Change>, answer: Option<&Answer>) -> Result<Event, Unmapped> {

@@ -10,6 +10,7 @@ use ryggrad_detect::position::UnreadablePosition;
 use ryggrad_log::SealError;
 
 use crate::http::HttpError;
+use crate::snapshot::DumpError;
 
 /// Why a producer ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,15 @@ pub enum ProducerError {
     /// Quarantined content can't be sealed.
     #[error("cannot seal what must be quarantined")]
     Seal(#[source] SealError),
+    /// A dump could not be read, and was to be read only once.
+    #[error("the dump of {feed} could not be read to its end; nothing was deleted; see to the cause and start again")]
+    Snapshot {
+        /// The feed.
+        feed: String,
+        /// Why.
+        #[source]
+        source: Box<UpstreamError>,
+    },
     /// A newer producer of the same source is at work.
     #[error("another producer took over the source {source_name}; only one may run at a time")]
     TakenOver {
@@ -72,6 +82,18 @@ pub enum UpstreamError {
     /// A look-up's answer that is no document.
     #[error("upstream's answer is no document")]
     NoDocument(#[from] LookUpError),
+    /// A dump can't be opened.
+    #[error("the file of the dump cannot be opened")]
+    File(#[source] std::io::Error),
+    /// A dump can't be read to its end.
+    #[error("the dump cannot be read to its end")]
+    Dump(#[from] DumpError),
+    /// What the topic says can't be read.
+    #[error("the log cannot be read")]
+    Log(#[source] ryggrad_log::Error),
+    /// What was found out no longer holds.
+    #[error("too much was published meanwhile; the comparison begins again")]
+    Superseded,
 }
 
 impl UpstreamError {
@@ -85,6 +107,12 @@ impl UpstreamError {
             Self::Page(PageFault::WentBackwards { .. }) => "went-backwards".to_owned(),
             Self::Page(PageFault::NoPositions { .. }) => "no-positions".to_owned(),
             Self::NoDocument(_) => "no-document".to_owned(),
+            Self::File(_) => "dump-file".to_owned(),
+            Self::Dump(DumpError::Broken(_) | DumpError::Torn(_)) => "dump-torn".to_owned(),
+            Self::Dump(DumpError::Format { .. }) => "dump-format".to_owned(),
+            Self::Dump(DumpError::Unfit(_)) => "dump-too-large".to_owned(),
+            Self::Log(_) => "log".to_owned(),
+            Self::Superseded => "superseded".to_owned(),
         }
     }
 }

@@ -1,16 +1,23 @@
 //! The loop over one feed: page, look-ups, batch, transaction, again.
 //!
-//! Decisions are made in `ryggrad-detect`; this waits, asks and counts. Promises: look-ups come
-//! after the page that caused them, so no state is older than its position; a position moves
-//! only with a committed batch; trouble upstream is retried for ever and never taken for an end.
+//! Decisions are made in `ryggrad-detect`; this waits, asks and counts. While one batch is in its
+//! transaction, the next is prepared on top of it. Promises: look-ups come after the page that
+//! caused them, so no state is older than its position; a position moves only with a committed
+//! batch, and a batch that fails takes those with it that were prepared on top of it; trouble
+//! upstream is retried for ever and never taken for an end.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
 use ryggrad_detect::batch::Batch;
 use ryggrad_detect::decide::{Opening, newest_as_start, opening, upstream_is_behind};
 use ryggrad_detect::feed::{self, PageFault};
 use ryggrad_detect::position::FeedPosition;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -58,11 +65,62 @@ struct Opened {
     after: u64,
 }
 
-pub(crate) struct FeedLoop<'a, S> {
-    pub(crate) source: &'a S,
-    pub(crate) lane: &'a Lane,
-    pub(crate) feed: &'a str,
-    pub(crate) config: &'a ProducerConfig,
+/// What is prepared in one go. Small, so that slow look-ups don't hold back what is there.
+const PORTION_EVENTS_MAX: usize = 250;
+
+/// How long what is prepared waits for more: a transaction costs the broker as much as a thousand
+/// events do. Where look-ups are slow, or the page is at its end, nothing waits.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// A batch that waits for its transaction. There is never more than one beside that under way.
+struct Prepared {
+    batch: Batch,
+    items: usize,
+    since: Instant,
+}
+
+impl Prepared {
+    fn put(ready: &mut Option<Self>, batch: Batch, items: usize, since: Instant) {
+        match ready {
+            Some(ready) => {
+                ready.batch.append(batch);
+                ready.items += items;
+            }
+            None => *ready = Some(Self { batch, items, since }),
+        }
+    }
+
+    fn has_room(&self, events_max: usize) -> bool {
+        self.items + PORTION_EVENTS_MAX <= events_max
+    }
+
+    fn is_due(&self, events_max: usize) -> bool {
+        !self.has_room(events_max) || self.since.elapsed() >= GATHER
+    }
+}
+
+/// What became of a batch with so many items.
+struct Outcome {
+    published: Published,
+    items: usize,
+}
+
+async fn publish_one(lane: Arc<Lane>, feed: String, prepared: Prepared) -> Result<Outcome, End> {
+    let Prepared { batch, items, .. } = prepared;
+    Ok(Outcome { published: lane.publish(&feed, batch).await?, items })
+}
+
+/// What upstream has after the page's published part.
+struct Remaining {
+    items: u64,
+    waiting_items: u64,
+}
+
+pub(crate) struct FeedLoop<S> {
+    pub(crate) source: Arc<S>,
+    lane: Arc<Lane>,
+    pub(crate) feed: String,
+    pub(crate) config: ProducerConfig,
     pub(crate) telemetry: Telemetry,
     stop: CancellationToken,
     /// The ETag of a page that brought nothing, with the position it was asked after. Other
@@ -79,20 +137,20 @@ pub(crate) struct FeedLoop<'a, S> {
     pub(crate) failing: BTreeMap<String, u32>,
 }
 
-impl<'a, S: FeedSource> FeedLoop<'a, S> {
+impl<S: FeedSource> FeedLoop<S> {
     pub(crate) fn new(
-        source: &'a S,
-        lane: &'a Lane,
-        feed: &'a str,
-        config: &'a ProducerConfig,
+        source: &Arc<S>,
+        lane: &Arc<Lane>,
+        feed: String,
+        config: &ProducerConfig,
         telemetry: Telemetry,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            source,
-            lane,
+            source: Arc::clone(source),
+            lane: Arc::clone(lane),
             feed,
-            config,
+            config: config.clone(),
             telemetry,
             stop,
             quiet_page: None,
@@ -106,7 +164,7 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
         }
     }
 
-    pub(crate) fn name(&self) -> &'a str {
+    pub(crate) fn name(&self) -> &str {
         &self.source.source().name
     }
 
@@ -125,13 +183,16 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
 
     fn went_well(&mut self, turn: &Turn) -> u64 {
         if self.failures > 0 {
-            info!(source = self.name(), feed = self.feed, "upstream_recovered");
+            info!(source = self.name(), feed = %self.feed, "upstream_recovered");
         }
         self.failures = 0;
-        self.telemetry.succeeded(self.name(), self.feed);
+        self.telemetry.succeeded(self.name(), &self.feed);
         let (state, pause_ms) = match turn {
             Turn::More => (FeedState::CatchingUp, 0),
-            Turn::CaughtUp => (FeedState::Following, self.config.poll_interval_ms),
+            Turn::CaughtUp => {
+                self.lane.crossing(&self.feed).read_to_end();
+                (FeedState::Following, self.config.poll_interval_ms)
+            }
         };
         self.state(self.behind.clone().unwrap_or(state));
         pause_ms
@@ -141,7 +202,7 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
         self.failures = self.failures.saturating_add(1);
         let (code, reason) = (error.code(), chain(error));
         self.telemetry.retried(self.name(), &code);
-        warn!(source = self.name(), feed = self.feed, failures = self.failures, %code, %reason, "upstream_trouble");
+        warn!(source = self.name(), feed = %self.feed, failures = self.failures, %code, %reason, "upstream_trouble");
         let went_backwards = matches!(error, UpstreamError::Page(PageFault::WentBackwards { .. }));
         // Known already, and for a better reason.
         let behind = self.behind.clone().filter(|_| went_backwards);
@@ -150,14 +211,14 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
     }
 
     fn state(&self, state: FeedState) {
-        self.telemetry.status().feed(self.name(), self.feed, state);
+        self.telemetry.status().feed(self.name(), &self.feed, state);
     }
 
     async fn turn(&mut self) -> Result<Turn, Cut> {
-        let Some(Opened { mut base, after }) = self.open().await? else { return Ok(Turn::CaughtUp) };
+        let Some(Opened { base, after }) = self.open().await? else { return Ok(Turn::CaughtUp) };
         let items_max = if self.wide { self.source.page_items_max() } else { self.config.page_items_max };
         let etag = self.quiet_page.as_ref().filter(|(position, _)| *position == after).map(|(_, etag)| etag.as_str());
-        let fetched = self.until_stopped(self.source.page_after(self.feed, after, items_max, etag)).await??;
+        let fetched = self.until_stopped(self.source.page_after(&self.feed, after, items_max, etag)).await??;
         let Some(page) = fetched.page else { return Ok(self.quiet()) };
         let (entries, total_items) = (page.entries.len(), page.total_items);
         let arranged = match feed::arrange(page, after, items_max) {
@@ -168,48 +229,112 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
             }
         };
         self.wide = false;
-        self.telemetry.dropped(self.name(), self.feed, arranged.overlap_items, arranged.duplicate_items);
+        self.telemetry.dropped(self.name(), &self.feed, arranged.overlap_items, arranged.duplicate_items);
         if arranged.waiting_items > 0 {
-            warn!(source = self.name(), feed = self.feed, items = arranged.waiting_items, "items_without_id_wait_for_a_later_one");
+            warn!(source = self.name(), feed = %self.feed, items = arranged.waiting_items, "items_without_id_wait_for_a_later_one");
         }
-        let mut remaining_items = total_items.unwrap_or_default().saturating_sub(arranged.overlap_items);
-        self.telemetry.remaining(self.name(), self.feed, remaining_items, arranged.waiting_items);
+        let remaining_items = total_items.unwrap_or_default().saturating_sub(arranged.overlap_items);
+        self.telemetry.remaining(self.name(), &self.feed, remaining_items, arranged.waiting_items);
         if arranged.steps.is_empty() {
             self.quiet_page = fetched.etag.map(|etag| (after, etag));
             return Ok(self.quiet());
         }
         (self.behind, self.quiet_turns) = (None, 0);
-        let waiting_items = arranged.waiting_items;
-        for chunk in feed::chunks(arranged.steps, self.config.transaction_events_max) {
-            let items: usize = chunk.iter().map(|step| step.items.len() + step.quarantined.len()).sum();
-            match self.publish(base, chunk).await? {
-                Some(committed) => base = Some(committed),
-                None => return Ok(Turn::More),
-            }
-            remaining_items = remaining_items.saturating_sub(items as u64);
-            self.telemetry.remaining(self.name(), self.feed, remaining_items, waiting_items);
-        }
-        Ok(if entries >= items_max { Turn::More } else { Turn::CaughtUp })
+        let mut remaining = Remaining { items: remaining_items, waiting_items: arranged.waiting_items };
+        let is_published = self.publish(base, arranged.steps, &mut remaining).await?;
+        Ok(if !is_published || entries >= items_max { Turn::More } else { Turn::CaughtUp })
     }
 
-    /// Looks up and publishes one chunk on top of `base`; what can't be looked up now stays, with
-    /// all that follows. `None` if the stored position is another one.
-    async fn publish(&mut self, base: Option<FeedPosition>, chunk: Vec<feed::Step<S::Change>>) -> Result<Option<FeedPosition>, Cut> {
-        let Looked { steps, answers, blocked } = self.look_up(chunk).await?;
-        let mut committed = base;
-        if !steps.is_empty() {
-            let batch = self.batch(base, &steps, answers).await?;
-            match self.lane.publish(self.feed, &batch).await? {
-                Published::Committed => (committed, self.failures) = (Some(batch.next), 0),
-                Published::Void => return Ok(None),
+    /// Looks up and publishes a page's steps; what can't be looked up now stays, with all that
+    /// follows. False if the stored position is another one.
+    async fn publish(
+        &mut self,
+        mut base: Option<FeedPosition>,
+        steps: Vec<feed::Step<S::Change>>,
+        remaining: &mut Remaining,
+    ) -> Result<bool, Cut> {
+        let lane = Arc::clone(&self.lane);
+        let _turn = lane.turn(&self.feed).await?;
+        // Moved on purpose meanwhile: what was read belongs to another place.
+        if lane.position(&self.feed) != base {
+            return Ok(false);
+        }
+        let events_max = self.config.transaction_events_max;
+        let mut portions = feed::chunks(steps, events_max.min(PORTION_EVENTS_MAX)).into_iter().peekable();
+        let (mut ready, mut blocked): (Option<Prepared>, Option<Cut>) = (None, None);
+        let mut publishing: Option<BoxFuture<'static, Result<Outcome, End>>> = None;
+        loop {
+            let is_more = blocked.is_none() && portions.peek().is_some();
+            if publishing.is_none()
+                && let Some(prepared) = ready.take_if(|ready| !is_more || ready.is_due(events_max))
+            {
+                publishing = Some(publish_one(Arc::clone(&lane), self.feed.clone(), prepared).boxed());
+            }
+            let has_room = is_more && ready.as_ref().is_none_or(|ready| ready.has_room(events_max));
+            let portion = if has_room { portions.next() } else { None };
+            let ended = match (portion, publishing.take()) {
+                (None, None) => return blocked.map_or(Ok(true), Err),
+                (None, Some(under_way)) => Some(under_way.await?),
+                (Some(portion), under_way) => {
+                    let since = Instant::now();
+                    let preparing = pin!(self.prepare(base, portion));
+                    let (prepared, ended) = match under_way {
+                        None => (preparing.await, None),
+                        Some(under_way) => match select(preparing, under_way).await {
+                            Either::Left((prepared, under_way)) => {
+                                publishing = Some(under_way);
+                                (prepared, None)
+                            }
+                            Either::Right((ended, preparing)) => match ended? {
+                                Outcome { published: Published::Void, .. } => return Ok(false),
+                                committed => (preparing.await, Some(committed)),
+                            },
+                        },
+                    };
+                    match prepared {
+                        Ok((made, error)) => {
+                            blocked = error.map(Cut::Upstream);
+                            if let Some((batch, items)) = made {
+                                base = Some(batch.next);
+                                Prepared::put(&mut ready, batch, items, since);
+                            }
+                        }
+                        // What was prepared before it can be published all the same.
+                        Err(cut) => blocked = Some(cut),
+                    }
+                    ended
+                }
+            };
+            match ended {
+                None => {}
+                Some(Outcome { published: Published::Void, .. }) => return Ok(false),
+                Some(Outcome { published: Published::Committed, items }) => {
+                    self.failures = 0;
+                    remaining.items = remaining.items.saturating_sub(items as u64);
+                    self.telemetry.remaining(self.name(), &self.feed, remaining.items, remaining.waiting_items);
+                }
             }
         }
-        blocked.map_or(Ok(committed), |error| Err(Cut::Upstream(error)))
+    }
+
+    /// Makes the batch of a portion, as far as it can be looked up, and says why no further.
+    async fn prepare(
+        &mut self,
+        base: Option<FeedPosition>,
+        portion: Vec<feed::Step<S::Change>>,
+    ) -> Result<(Option<(Batch, usize)>, Option<UpstreamError>), Cut> {
+        let Looked { steps, answers, blocked } = self.look_up(portion).await?;
+        if steps.is_empty() {
+            return Ok((None, blocked));
+        }
+        let items = steps.iter().map(|step| step.items.len() + step.quarantined.len()).sum();
+        let batch = self.batch(base, &steps, answers).await?;
+        Ok((Some((batch, items)), blocked))
     }
 
     /// Where to read on. `None` while it is not known where "now" is.
     async fn open(&mut self) -> Result<Option<Opened>, Cut> {
-        let base = self.lane.position(self.feed);
+        let base = self.lane.position(&self.feed);
         match opening(base.map(|base| base.position), self.config.start.0) {
             Opening::From(after) => Ok(Some(Opened { base, after })),
             Opening::Resume(after) => {
@@ -223,27 +348,28 @@ impl<'a, S: FeedSource> FeedLoop<'a, S> {
     }
 
     async fn start_now(&mut self) -> Result<Option<Opened>, Cut> {
-        let newest = self.until_stopped(self.source.newest(self.feed)).await??;
+        let newest = self.until_stopped(self.source.newest(&self.feed)).await??;
         self.empty_answers = if newest.is_none() { self.empty_answers.saturating_add(1) } else { 0 };
         let Some(position) = newest_as_start(newest, self.empty_answers) else { return Ok(None) };
         self.compared = true;
         let batch = Batch::moving(None, position);
-        match self.lane.publish(self.feed, &batch).await? {
-            Published::Committed => info!(source = self.name(), feed = self.feed, position, "feed_starts_now"),
+        let base = Some(batch.next);
+        match self.lane.publish(&self.feed, batch).await? {
+            Published::Committed => info!(source = self.name(), feed = %self.feed, position, "feed_starts_now"),
             Published::Void => return Ok(None),
         }
-        Ok(Some(Opened { base: Some(batch.next), after: position }))
+        Ok(Some(Opened { base, after: position }))
     }
 
     async fn compare(&mut self, position: u64) -> Result<(), Cut> {
-        let newest = self.until_stopped(self.source.newest(self.feed)).await??;
+        let newest = self.until_stopped(self.source.newest(&self.feed)).await??;
         self.compared = true;
         let behind = upstream_is_behind(position, newest).then_some(FeedState::UpstreamBehind { position, newest });
         if behind.is_some() && self.behind != behind {
             let newest = newest.unwrap_or_default();
             warn!(
                 source = self.name(),
-                feed = self.feed,
+                feed = %self.feed,
                 position,
                 newest,
                 "upstream_behind: upstream was reset, or the wrong one is configured; the stored position stays"

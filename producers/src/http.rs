@@ -4,19 +4,24 @@
 //! caller's to judge. Must never follow a redirect to another host, nor name an address's
 //! query or an answer's content in an error.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{ETAG, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
 use ryggrad_detect::decide::Backoff;
+use tokio::sync::mpsc;
 use url::{Host, Url};
 
-use crate::pace::{Pace, retry_after};
+use crate::pace::{Pace, date, retry_after};
 use crate::{ProducerConfig, Telemetry};
 
 const REDIRECTS_MAX: usize = 5;
+/// Pieces of a download that may wait to be read.
+const PIECES_WAITING_MAX: usize = 16;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,9 @@ pub enum HttpError {
         /// HTTP status.
         status: u16,
     },
+    /// Upstream sends nothing.
+    #[error("upstream sends nothing any more")]
+    Stalled,
     /// More than is read.
     #[error("the answer is longer than {bytes_max} bytes")]
     TooLarge {
@@ -49,6 +57,7 @@ impl HttpError {
             Self::Transport(error) if error.is_timeout() => "timeout".to_owned(),
             Self::Transport(error) if error.is_connect() => "connect".to_owned(),
             Self::Transport(_) => "transport".to_owned(),
+            Self::Stalled => "timeout".to_owned(),
             Self::Unavailable { status } => format!("status-{status}"),
             Self::TooLarge { .. } => "too-large".to_owned(),
         }
@@ -120,6 +129,45 @@ impl Http {
         }
     }
 
+    /// Begins a download of status 200, again where that may help. Its pieces come over a bounded
+    /// channel; a connection that breaks or stalls is an error among them.
+    pub async fn download(&self, url: &Url, timeouts: DownloadTimeouts) -> Result<Download, HttpError> {
+        let mut failures = 0;
+        loop {
+            self.pace.turn().await;
+            let error = match self.begin_download(url, timeouts).await {
+                Ok(download) => return Ok(download),
+                Err(error) => error,
+            };
+            failures += 1;
+            if failures >= self.attempts_max {
+                return Err(error);
+            }
+            self.telemetry.retried(&self.source, &error.code());
+            tokio::time::sleep(Duration::from_millis(self.backoff.delay_ms(failures, rand::random()))).await;
+        }
+    }
+
+    async fn begin_download(&self, url: &Url, timeouts: DownloadTimeouts) -> Result<Download, HttpError> {
+        let request = self.client.get(url.clone()).timeout(timeouts.whole);
+        let response = tokio::time::timeout(timeouts.stall, request.send()).await.map_err(|_| HttpError::Stalled)?.map_err(transport)?;
+        let status = response.status().as_u16();
+        let unavailable = status == 429 || status >= 500;
+        if unavailable {
+            self.heed_retry_after(&response);
+            return Err(HttpError::Unavailable { status });
+        }
+        let last_modified = header(&response, LAST_MODIFIED.as_str()).and_then(|text| date(&text));
+        let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        tokio::spawn(pump(response, timeouts.stall, sender));
+        Ok(Download { status, last_modified, pieces })
+    }
+
+    fn heed_retry_after(&self, response: &Response) {
+        let pause = header(response, RETRY_AFTER.as_str()).and_then(|text| retry_after(&text, Timestamp::now()));
+        pause.into_iter().for_each(|pause| self.pace.pause(pause));
+    }
+
     async fn attempt(&self, url: &Url, etag: Option<&str>, bytes_max: usize) -> Result<Answer, HttpError> {
         let mut request = self.client.get(url.clone());
         if let Some(etag) = etag {
@@ -128,13 +176,47 @@ impl Http {
         let response = request.send().await.map_err(transport)?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            let pause = header(&response, RETRY_AFTER.as_str()).and_then(|text| retry_after(&text, Timestamp::now()));
-            pause.into_iter().for_each(|pause| self.pace.pause(pause));
+            self.heed_retry_after(&response);
             return Err(HttpError::Unavailable { status: status.as_u16() });
         }
         let etag = header(&response, ETAG.as_str());
         let body = if status == StatusCode::OK { read(response, bytes_max).await? } else { Vec::new() };
         Ok(Answer { status: status.as_u16(), body, etag })
+    }
+}
+
+/// How long a download may take.
+#[derive(Debug, Clone, Copy)]
+pub struct DownloadTimeouts {
+    /// Without a byte.
+    pub stall: Duration,
+    /// In all.
+    pub whole: Duration,
+}
+
+/// A download under way.
+pub struct Download {
+    /// HTTP status.
+    pub status: u16,
+    /// The moment that it shows.
+    pub last_modified: Option<Timestamp>,
+    /// The body in pieces.
+    pub pieces: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+async fn pump(mut response: Response, stall: Duration, pieces: mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let piece = match tokio::time::timeout(stall, response.chunk()).await {
+            Ok(Ok(Some(piece))) => Ok(piece),
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => Err(io::Error::other(error.without_url())),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, HttpError::Stalled)),
+        };
+        let is_last = piece.is_err();
+        // Nobody takes it when the run was given up.
+        if pieces.send(piece).await.is_err() || is_last {
+            return;
+        }
     }
 }
 

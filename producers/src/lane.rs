@@ -1,4 +1,5 @@
-//! The one way from a source's feeds to the log: one publisher, one batch at a time.
+//! The one way from a source's feeds to the log: one publisher, one batch at a time; and whose
+//! turn it is to write about a feed's keys.
 //!
 //! Promises: a batch is published only on top of the stored position that it was made for; a
 //! transaction is never open while anything else is waited for; with the broker away it is
@@ -6,19 +7,23 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ryggrad_detect::batch::Batch;
 use ryggrad_detect::decide::{AfterFailure, AfterFence, Backoff, FENCES_WINDOW_MS, Failure, after_failure, after_fence, watch_ms};
+use ryggrad_detect::event::{is_removal, removal_mark};
 use ryggrad_detect::position::{self, FeedPosition, Standing, standing};
-use ryggrad_log::{Connection, Error, Publisher, PublisherOptions, Remedy, Seal, read_to_end};
+use ryggrad_detect::snapshot::run::Completed;
+use ryggrad_log::{Connection, Error, Marks, Publisher, PublisherOptions, Remedy, Seal, read_to_end};
 use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::catalogue::{Source, topics};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::crossing::Crossing;
 use crate::error::{End, chain};
 use crate::{ProducerConfig, ProducerError, Telemetry};
 
@@ -48,7 +53,27 @@ pub(crate) struct Lane {
     telemetry: Telemetry,
     stop: CancellationToken,
     positions: Mutex<BTreeMap<String, FeedPosition>>,
+    completed: Mutex<BTreeMap<String, Completed>>,
+    crossings: BTreeMap<String, Arc<Crossing>>,
     writer: tokio::sync::Mutex<Writer>,
+}
+
+/// What the log remembers of a source.
+struct Found {
+    positions: BTreeMap<String, FeedPosition>,
+    completed: BTreeMap<String, Completed>,
+}
+
+/// What must be forgotten is marked beside the events that say so.
+struct Removals;
+
+impl Marks for Removals {
+    fn wants(&self, record: &EncodedRecord) -> bool {
+        is_removal(record)
+    }
+    fn mark(&self, record: &EncodedRecord, partition: i32, offset: i64) -> Option<EncodedRecord> {
+        removal_mark(record, partition, offset)
+    }
 }
 
 #[derive(Default)]
@@ -81,6 +106,8 @@ impl Lane {
             telemetry,
             stop,
             positions: Mutex::default(),
+            completed: Mutex::default(),
+            crossings: source.feeds.iter().map(|feed| (feed.clone(), Arc::default())).collect(),
             writer: tokio::sync::Mutex::default(),
         }
     }
@@ -96,14 +123,38 @@ impl Lane {
         self.positions().get(feed).copied()
     }
 
+    /// The last run over a feed's dump that was complete.
+    pub(crate) fn completed(&self, feed: &str) -> Option<Completed> {
+        lock(&self.completed).get(feed).copied()
+    }
+
+    pub(crate) fn set_completed(&self, feed: &str, completed: Completed) {
+        lock(&self.completed).insert(feed.to_owned(), completed);
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Where a feed's loop and the comparison with its dump meet.
+    pub(crate) fn crossing(&self, feed: &str) -> Arc<Crossing> {
+        self.crossings.get(feed).cloned().unwrap_or_default()
+    }
+
     fn positions(&self) -> MutexGuard<'_, BTreeMap<String, FeedPosition>> {
-        // A map is whole after every single operation.
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.positions)
+    }
+
+    /// Waits for a feed's turn. First come, first served.
+    pub(crate) async fn turn(&self, feed: &str) -> Result<OwnedMutexGuard<()>, End> {
+        self.until_stopped(self.crossing(feed).turn()).await
     }
 
     /// Publishes a batch, however long it takes.
-    pub(crate) async fn publish(&self, feed: &str, batch: &Batch) -> Result<Published, End> {
-        let records = batch.to_records(&self.source, feed, self.sealed(feed, batch)?);
+    pub(crate) async fn publish(&self, feed: &str, mut batch: Batch) -> Result<Published, End> {
+        let sealed = self.sealed(feed, &batch)?;
+        let records: Arc<[EncodedRecord]> = batch.take_records(&self.source, feed, sealed).into();
+        let batch = &batch;
         let mut writer = self.until_stopped(self.writer.lock()).await?;
         let mut failures = 0;
         loop {
@@ -112,7 +163,7 @@ impl Lane {
             }
             match standing(self.position(feed), batch.base, batch.next) {
                 Standing::Next => {}
-                Standing::Committed => return Ok(self.committed(feed, batch)),
+                Standing::Committed => return Ok(self.committed(feed, batch, &records)),
                 Standing::Void => {
                     self.telemetry.transaction(&self.source.name, "void");
                     // Nobody but this lane may move a position.
@@ -121,8 +172,8 @@ impl Lane {
                 }
             }
             let Some(publisher) = &writer.publisher else { continue };
-            match self.attempt(publisher, feed, batch, records.clone()).await? {
-                Ok(()) => return Ok(self.committed(feed, batch)),
+            match self.attempt(publisher, feed, batch, Arc::clone(&records)).await? {
+                Ok(()) => return Ok(self.committed(feed, batch, &records)),
                 Err(error) => {
                     failures += 1;
                     self.recover(&mut writer, &error, failures).await?;
@@ -136,12 +187,12 @@ impl Lane {
         publisher: &Publisher,
         feed: &str,
         batch: &Batch,
-        records: Vec<EncodedRecord>,
+        records: Arc<[EncodedRecord]>,
     ) -> Result<Result<(), Error>, End> {
         let (base, next) = (batch.base.unwrap_or_default().position, batch.next.position);
         debug!(source = %self.source.name, feed, base, next, records = records.len(), "transaction_begin");
         let outcome = tokio::select! {
-            outcome = publisher.publish(records) => outcome,
+            outcome = publisher.publish(records, Removals) => outcome,
             // What is left open then is ended by the next start; its outcome is read back there.
             () = self.grace_is_over() => return Err(End::Stopped),
             never = self.tell_if_slow() => match never {},
@@ -165,8 +216,12 @@ impl Lane {
         tokio::time::sleep(self.stop_grace).await;
     }
 
-    fn committed(&self, feed: &str, batch: &Batch) -> Published {
+    fn committed(&self, feed: &str, batch: &Batch, records: &[EncodedRecord]) -> Published {
         self.positions().insert(feed.to_owned(), batch.next);
+        self.positions().extend(batch.also.iter().cloned());
+        if let Some(crossing) = self.crossings.get(feed) {
+            crossing.published(records.iter().map(|record| record.key.as_str()));
+        }
         self.telemetry.committed(&self.source.name, feed, batch);
         self.telemetry.status().log_trouble(&self.source.name, None);
         Published::Committed
@@ -216,7 +271,7 @@ impl Lane {
                 }
             }
         };
-        let moved = found != *self.positions();
+        let moved = found.positions != *self.positions();
         self.note_rival(writer, moved)
     }
 
@@ -262,25 +317,37 @@ impl Lane {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
-        for (feed, stored) in &found {
+        for (feed, stored) in &found.positions {
             self.telemetry.position(&self.source.name, feed, stored.position);
         }
-        debug!(source = %self.source.name, positions = ?found, "positions_read");
-        *self.positions() = found;
+        debug!(source = %self.source.name, positions = ?found.positions, "positions_read");
+        *self.positions() = found.positions;
+        *lock(&self.completed) = found.completed;
         Ok(Ok(publisher))
     }
 
-    async fn read_positions(&self) -> Result<Result<BTreeMap<String, FeedPosition>, ProducerError>, Error> {
+    async fn read_positions(&self) -> Result<Result<Found, ProducerError>, Error> {
         let partition = self.source.positions_partition;
         let records =
             read_to_end(&self.connection, topics::SOURCE_POSITIONS, partition, POSITION_RECORDS_MAX, POSITIONS_TIMEOUT_MS).await?;
-        Ok(position::from_records(&self.source, &records).map_err(ProducerError::Position))
+        let positions = match position::from_records(&self.source, &records) {
+            Ok(positions) => positions,
+            Err(unreadable) => return Ok(Err(ProducerError::Position(unreadable))),
+        };
+        let completed = |feed: &String| Some((feed.clone(), Completed::from_records(&self.source, feed, &records)?));
+        Ok(Ok(Found { positions, completed: self.source.feeds.iter().filter_map(completed).collect() }))
     }
 
     fn trouble(&self, error: &Error) {
         let reason = chain(error);
         warn!(source = %self.source.name, %reason, remedy = ?error.remedy, "log_trouble");
         self.telemetry.status().log_trouble(&self.source.name, Some(reason));
+    }
+
+    /// Tells of trouble with the log, and lets a moment pass.
+    pub(crate) async fn wait_out(&self, error: &Error) -> Result<(), End> {
+        self.trouble(error);
+        self.pause(1).await
     }
 
     async fn pause(&self, failures: u32) -> Result<(), End> {
@@ -291,6 +358,11 @@ impl Lane {
     async fn until_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, End> {
         self.stop.run_until_cancelled(work).await.ok_or(End::Stopped)
     }
+}
+
+fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A map is whole after every single operation.
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failure_of(error: &Error) -> Failure {

@@ -8,7 +8,9 @@
 //! quarantined items, marks of removal and the new position stand in one transaction. Must never
 //! keep a position anywhere but in the log.
 
+mod commands;
 mod config;
+mod crossing;
 mod enhetsregisteret;
 mod error;
 mod follow;
@@ -16,19 +18,24 @@ mod http;
 mod lane;
 mod look_ups;
 mod pace;
+mod roll;
+mod snapshot;
 mod source;
 mod status;
 mod telemetry;
 
+use std::sync::Arc;
+
 use ryggrad_log::{Connection, Seal};
 use tokio_util::sync::CancellationToken;
 
-pub use config::{ProducerConfig, StartAt};
+pub use config::{Follow, ProducerConfig, SnapshotConfig, StartAt};
 pub use enhetsregisteret::{Enhetsregisteret, NAME as ENHETSREGISTERET};
 pub use error::{ProducerError, UpstreamError};
-pub use http::{Http, HttpError};
+pub use http::{Download, DownloadTimeouts, Http, HttpError};
 pub use ryggrad_detect::decide::Start;
-pub use source::{FeedSource, Fetched, follow_source};
+pub use snapshot::{Dump, DumpError, SnapshotSource};
+pub use source::{FeedSource, Fetched, follow_source, follow_with_snapshots};
 pub use status::{FeedState, Health, Status};
 pub use telemetry::Telemetry;
 
@@ -41,6 +48,6 @@ pub async fn run(
     telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), ProducerError> {
-    let source = Enhetsregisteret::new(&config, telemetry.clone())?;
-    follow_source(&source, &config, connection, seal, telemetry, stop).await
+    let source = Arc::new(Enhetsregisteret::new(&config, telemetry.clone())?);
+    follow_with_snapshots(source, &config, connection, seal, telemetry, stop).await
 }

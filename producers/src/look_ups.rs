@@ -19,6 +19,7 @@ use crate::follow::{Cut, FeedLoop};
 use crate::source::FeedSource;
 
 type Answers<A> = BTreeMap<String, A>;
+type Outcomes<A> = Vec<(String, Result<A, UpstreamError>)>;
 
 /// A chunk after its look-ups.
 pub(crate) struct Looked<S: FeedSource> {
@@ -30,7 +31,7 @@ pub(crate) struct Looked<S: FeedSource> {
     pub(crate) blocked: Option<UpstreamError>,
 }
 
-impl<S: FeedSource> FeedLoop<'_, S> {
+impl<S: FeedSource> FeedLoop<S> {
     pub(crate) async fn look_up(&mut self, steps: Vec<Step<S::Change>>) -> Result<Looked<S>, End> {
         let items = steps.iter().flat_map(|step| &step.items);
         let keys: BTreeSet<String> = items.filter(|item| self.source.needs_look_up(item)).map(|item| item.key.clone()).collect();
@@ -64,7 +65,7 @@ impl<S: FeedSource> FeedLoop<'_, S> {
     ) -> Result<Batch, Cut> {
         let mut attempts = 1;
         loop {
-            let batch = Batch::assemble(base, steps, |item| self.source.event(self.feed, item, answers.get(&item.key)));
+            let batch = Batch::assemble(base, steps, |item| self.source.event(&self.feed, item, answers.get(&item.key)));
             let doubtful: BTreeSet<String> = batch.doubtful.iter().filter(|key| answers.contains_key(*key)).cloned().collect();
             if doubtful.is_empty() || attempts >= self.config.look_up_attempts_max {
                 return Ok(batch);
@@ -79,13 +80,15 @@ impl<S: FeedSource> FeedLoop<'_, S> {
         }
     }
 
-    async fn ask(&self, keys: BTreeSet<String>) -> Result<Vec<(String, Result<S::Answer, UpstreamError>)>, End> {
+    async fn ask(&self, keys: BTreeSet<String>) -> Result<Outcomes<S::Answer>, End> {
         let asked = stream::iter(keys).map(|key| async move {
             let outcome = self.ask_one(&key).await;
-            self.telemetry.looked_up(self.name(), self.feed, outcome.is_ok());
             (key, outcome)
         });
-        self.until_stopped(asked.buffer_unordered(self.config.look_ups_in_flight_max).collect()).await
+        let outcomes: Outcomes<_> = self.until_stopped(asked.buffer_unordered(self.config.look_ups_in_flight_max).collect()).await?;
+        let answered = outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).count();
+        self.telemetry.looked_up(self.name(), &self.feed, answered as u64, (outcomes.len() - answered) as u64);
+        Ok(outcomes)
     }
 
     /// Asks again at once where only the answer's body was broken; the client has done so for
@@ -93,7 +96,7 @@ impl<S: FeedSource> FeedLoop<'_, S> {
     async fn ask_one(&self, key: &str) -> Result<S::Answer, UpstreamError> {
         let mut attempts = 1;
         loop {
-            let outcome = self.source.look_up(self.feed, key).await;
+            let outcome = self.source.look_up(&self.feed, key).await;
             if attempts >= self.config.look_up_attempts_max || !matches!(outcome, Err(UpstreamError::NoDocument(_))) {
                 return outcome;
             }

@@ -77,8 +77,13 @@ pub(crate) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = header.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let until = rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
+    let until = date(header)?;
     Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+/// A date in a header.
+pub(crate) fn date(header: &str) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(header.trim()).ok()
 }
 
 #[cfg(test)]

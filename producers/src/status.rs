@@ -12,6 +12,13 @@ use tokio::sync::watch;
 pub enum FeedState {
     /// Not yet read.
     Starting,
+    /// Reading the registry's dump.
+    ReadingSnapshot {
+        /// Rows read.
+        rows: u64,
+        /// Events published.
+        events: u64,
+    },
     /// Reading what lies behind.
     CatchingUp,
     /// Read to its end.
@@ -31,6 +38,7 @@ impl fmt::Display for FeedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => f.write_str("starting"),
+            Self::ReadingSnapshot { rows, events } => write!(f, "reading-snapshot: {rows} rows read, {events} events published"),
             Self::CatchingUp => f.write_str("catching-up"),
             Self::Following => f.write_str("following"),
             Self::UpstreamBehind { position, newest } => {
@@ -53,7 +61,7 @@ pub struct Health {
 impl Health {
     /// Whether every feed is followed and its events can be published.
     pub fn is_ready(&self) -> bool {
-        let moves = |state: &FeedState| matches!(state, FeedState::CatchingUp | FeedState::Following);
+        let moves = |state: &FeedState| matches!(state, FeedState::ReadingSnapshot { .. } | FeedState::CatchingUp | FeedState::Following);
         !self.feeds.is_empty() && self.feeds.values().all(moves) && self.log_trouble.is_empty()
     }
 }

@@ -59,6 +59,13 @@ pub struct Telemetry {
     last_success_seconds: Family<FeedLabels, Gauge<f64, AtomicU64>>,
     transactions: Family<SourceLabels, Counter>,
     retries: Family<SourceLabels, Counter>,
+    snapshot_rows: Family<FeedLabels, Gauge>,
+    snapshot_duplicates: Family<FeedLabels, Counter>,
+    snapshot_completed_seconds: Family<FeedLabels, Gauge<f64, AtomicU64>>,
+    silent_changes: Family<FeedLabels, Counter>,
+    deletions_refused: Family<FeedLabels, Gauge>,
+    index_keys: Family<FeedLabels, Gauge>,
+    index_bytes: Family<FeedLabels, Gauge>,
 }
 
 impl Telemetry {
@@ -86,6 +93,21 @@ impl Telemetry {
             ),
             transactions: put(registry, "transactions", "Transactions, by outcome"),
             retries: put(registry, "retries", "Repeated attempts, by reason"),
+            snapshot_rows: put(registry, "snapshot_rows", "Rows of the dump that were read in the present or last run"),
+            snapshot_duplicates: put(registry, "snapshot_duplicate_rows", "Rows whose key the same dump had shown before"),
+            snapshot_completed_seconds: put(
+                registry,
+                "snapshot_completed_time_seconds",
+                "When a dump was last read to its end, seconds since 1970",
+            ),
+            silent_changes: put(registry, "silent_changes", "Changes that the feed never told of, found by comparing with the dump"),
+            deletions_refused: put(
+                registry,
+                "snapshot_deletions_refused",
+                "Units that the last dump lacked and that were not deleted, since the dump is doubtful",
+            ),
+            index_keys: put(registry, "index_keys", "Keys of the topic in memory during the last comparison"),
+            index_bytes: put(registry, "index_bytes", "Memory that they took"),
         }
     }
 
@@ -118,9 +140,9 @@ impl Telemetry {
         self.dropped.get_or_create(&kind(source, feed, "duplicate")).inc_by(duplicate_items);
     }
 
-    pub(crate) fn looked_up(&self, source: &str, feed: &str, succeeded: bool) {
-        let outcome = if succeeded { "answered" } else { "failed" };
-        self.look_ups.get_or_create(&kind(source, feed, outcome)).inc();
+    pub(crate) fn looked_up(&self, source: &str, feed: &str, answered: u64, failed: u64) {
+        self.look_ups.get_or_create(&kind(source, feed, "answered")).inc_by(answered);
+        self.look_ups.get_or_create(&kind(source, feed, "failed")).inc_by(failed);
     }
 
     pub(crate) fn remaining(&self, source: &str, feed: &str, remaining_items: u64, waiting_items: u64) {
@@ -139,6 +161,30 @@ impl Telemetry {
 
     pub(crate) fn retried(&self, source: &str, reason: &str) {
         self.retries.get_or_create(&SourceLabels { source: source.to_owned(), kind: reason.to_owned() }).inc();
+    }
+}
+
+impl Telemetry {
+    pub(crate) fn snapshot_rows(&self, source: &str, feed: &str, rows: u64) {
+        self.snapshot_rows.get_or_create(&labels(source, feed)).set(to_gauge(rows));
+    }
+
+    pub(crate) fn snapshot_completed(&self, source: &str, feed: &str, at_ms: i64, duplicates: u64) {
+        self.snapshot_completed_seconds.get_or_create(&labels(source, feed)).set(at_ms as f64 / 1_000.0);
+        self.snapshot_duplicates.get_or_create(&labels(source, feed)).inc_by(duplicates);
+    }
+
+    pub(crate) fn silent(&self, source: &str, feed: &str, changes: u64) {
+        self.silent_changes.get_or_create(&labels(source, feed)).inc_by(changes);
+    }
+
+    pub(crate) fn deletions_refused(&self, source: &str, feed: &str, units: u64) {
+        self.deletions_refused.get_or_create(&labels(source, feed)).set(to_gauge(units));
+    }
+
+    pub(crate) fn indexed(&self, source: &str, feed: &str, keys: usize, bytes: usize) {
+        self.index_keys.get_or_create(&labels(source, feed)).set(to_gauge(keys as u64));
+        self.index_bytes.get_or_create(&labels(source, feed)).set(to_gauge(bytes as u64));
     }
 }
 

@@ -8,25 +8,44 @@ use std::sync::LazyLock;
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
-use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::document::ToDocument;
+use crate::document::{Decimal, ToDocument};
 use crate::manifest::{self, SchemaVersion};
 use crate::virksomhet::VirksomhetEndret;
 
 /// The most that decoding one value may allocate, in bytes.
 pub const DECODE_ALLOCATION_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Room for most values.
+const VALUE_BYTES_USUAL: usize = 1024;
+
 const MAGIC: u8 = 0;
 const FRAME_BYTES: usize = 5;
 
+/// Writes itself as the newest schema says. Made together with the types: a generic writer looks
+/// every field up by its name, which is most of what an event costs.
+pub trait WriteAvro {
+    /// Appends the datum.
+    fn write(&self, datum: &mut Vec<u8>);
+}
+
 /// A type that is the top-level record of a schema folder.
-pub trait AvroEvent: Serialize + DeserializeOwned {
+pub trait AvroEvent: WriteAvro + Serialize + DeserializeOwned {
     /// Folder under `schemas/avro`.
     const SCHEMA: &'static str;
+}
+
+/// An [`AvroEvent`] whose parts lie elsewhere, so that nothing is copied in order to be written.
+pub trait BorrowedEvent: WriteAvro {
+    /// What it is written as.
+    type Event: AvroEvent;
+}
+
+impl<T: AvroEvent> BorrowedEvent for T {
+    type Event = T;
 }
 
 /// Why a value cannot be written.
@@ -37,15 +56,6 @@ pub enum EncodeError {
     NoSchema {
         /// The folder.
         schema: &'static str,
-    },
-    /// The value does not fit its schema.
-    #[error("the value does not fit the schema {schema}")]
-    Unfit {
-        /// The folder.
-        schema: &'static str,
-        /// What the Avro library says.
-        #[source]
-        source: Box<apache_avro::Error>,
     },
 }
 
@@ -93,7 +103,6 @@ pub enum DecodeError {
 struct Codec {
     version: &'static SchemaVersion,
     schema: &'static Schema,
-    writer: GenericDatumWriter<'static>,
     reader: GenericDatumReader<'static>,
 }
 
@@ -113,24 +122,106 @@ impl Codec {
     fn new(version: &'static SchemaVersion) -> Result<Self, Box<apache_avro::Error>> {
         // Codecs live as long as the program; the writer and reader borrow the schema.
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(version.text)?));
-        Ok(Self {
-            version,
-            schema,
-            writer: GenericDatumWriter::builder(schema).human_readable(false).build()?,
-            reader: GenericDatumReader::builder(schema).human_readable(false).build()?,
-        })
+        Ok(Self { version, schema, reader: GenericDatumReader::builder(schema).human_readable(false).build()? })
     }
 }
 
 /// Writes a value with the newest schema of its type, framed.
-pub fn encode<T: AvroEvent>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let schema = T::SCHEMA;
+pub fn encode<T: BorrowedEvent>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let schema = T::Event::SCHEMA;
     let codec = manifest::latest(schema).and_then(|version| CODECS.get(&version.id)).ok_or(EncodeError::NoSchema { schema })?;
-    let mut framed = Vec::with_capacity(1024);
+    let mut framed = Vec::with_capacity(VALUE_BYTES_USUAL);
     framed.push(MAGIC);
     framed.extend_from_slice(&codec.version.id.to_be_bytes());
-    codec.writer.write_ser(&mut framed, value).map_err(|source| EncodeError::Unfit { schema, source: Box::new(source) })?;
+    value.write(&mut framed);
     Ok(framed)
+}
+
+/// Zigzag, seven bits a byte, the lowest first.
+pub(crate) fn write_long(value: i64, datum: &mut Vec<u8>) {
+    let mut left = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while left >= 0x80 {
+        datum.push((left as u8) | 0x80);
+        left >>= 7;
+    }
+    datum.push(left as u8);
+}
+
+impl WriteAvro for str {
+    fn write(&self, datum: &mut Vec<u8>) {
+        write_long(self.len() as i64, datum);
+        datum.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl<T: WriteAvro + ?Sized> WriteAvro for &T {
+    fn write(&self, datum: &mut Vec<u8>) {
+        (**self).write(datum);
+    }
+}
+
+impl WriteAvro for String {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.as_str().write(datum);
+    }
+}
+
+impl WriteAvro for Decimal {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.0.write(datum);
+    }
+}
+
+impl WriteAvro for bool {
+    fn write(&self, datum: &mut Vec<u8>) {
+        datum.push(u8::from(*self));
+    }
+}
+
+impl WriteAvro for i64 {
+    fn write(&self, datum: &mut Vec<u8>) {
+        write_long(*self, datum);
+    }
+}
+
+// Unions are always of null, which comes first, and one type.
+impl<T: WriteAvro> WriteAvro for Option<T> {
+    fn write(&self, datum: &mut Vec<u8>) {
+        write_long(i64::from(self.is_some()), datum);
+        if let Some(value) = self {
+            value.write(datum);
+        }
+    }
+}
+
+// One block of all items, and the end.
+impl<T: WriteAvro> WriteAvro for Vec<T> {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.as_slice().write(datum);
+    }
+}
+
+impl<T: WriteAvro> WriteAvro for [T] {
+    fn write(&self, datum: &mut Vec<u8>) {
+        if !self.is_empty() {
+            write_long(self.len() as i64, datum);
+            self.iter().for_each(|item| item.write(datum));
+        }
+        datum.push(0);
+    }
+}
+
+impl WriteAvro for BTreeMap<String, String> {
+    fn write(&self, datum: &mut Vec<u8>) {
+        if !self.is_empty() {
+            write_long(self.len() as i64, datum);
+            for (key, value) in self {
+                key.write(datum);
+                value.write(datum);
+            }
+        }
+        datum.push(0);
+    }
 }
 
 /// The schema id in a frame.

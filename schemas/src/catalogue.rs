@@ -14,6 +14,8 @@ use crate::manifest;
 pub mod topics {
     /// How far each source has been read.
     pub const SOURCE_POSITIONS: &str = "ryggrad.source-positions";
+    /// What operators tell sources to do.
+    pub const SOURCE_COMMANDS: &str = "ryggrad.source-commands";
     /// What could not be parsed, sealed.
     pub const QUARANTINE: &str = "ryggrad.quarantine";
     /// Keys removed for legal reasons.

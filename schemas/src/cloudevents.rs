@@ -48,15 +48,21 @@ pub enum NotACloudEvent {
 impl Attributes {
     /// The attributes as Kafka headers in binary mode.
     pub fn to_headers(&self, content_type: &str) -> Vec<(String, String)> {
-        let mut headers = vec![
-            ("ce_specversion".to_owned(), "1.0".to_owned()),
-            ("ce_id".to_owned(), self.id.clone()),
-            ("ce_source".to_owned(), self.source.clone()),
-            ("ce_type".to_owned(), self.ce_type.clone()),
-        ];
-        let optional = [("ce_subject", &self.subject), ("ce_time", &self.time)];
-        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
-        headers.extend(self.extensions.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value.clone())));
+        self.clone().into_headers(content_type)
+    }
+
+    /// The same, of attributes that nobody needs any more.
+    pub fn into_headers(self, content_type: &str) -> Vec<(String, String)> {
+        // Room for the state's fingerprint as well.
+        let mut headers = Vec::with_capacity(8 + self.extensions.len());
+        let mut put = |name: &str, value| headers.push((name.to_owned(), value));
+        put("ce_specversion", "1.0".to_owned());
+        put("ce_id", self.id);
+        put("ce_source", self.source);
+        put("ce_type", self.ce_type);
+        self.subject.into_iter().for_each(|subject| put("ce_subject", subject));
+        self.time.into_iter().for_each(|time| put("ce_time", time));
+        headers.extend(self.extensions.into_iter().map(|(name, value)| ([PREFIX, &name].concat(), value)));
         headers.push(("content-type".to_owned(), content_type.to_owned()));
         headers
     }

@@ -6,9 +6,13 @@
 //! Must never drop, rename or reformat what a registry sent.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Error, Map, Value};
+
+use crate::json_text::{self, Kind};
 
 /// JSON pointer -> JSON text of what has no field.
 pub type Rest = BTreeMap<String, String>;
@@ -25,50 +29,122 @@ pub trait ToDocument {
 }
 
 /// Can be taken from JSON.
-pub trait FromDocument: Sized + Default {
-    /// Whether the value has this type's outer shape.
-    fn fits(value: &Value) -> bool;
-    /// Takes a value that [`fits`](Self::fits). `at` is the value's own pointer.
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self;
+pub trait FromDocument: Sized {
+    /// Whether the JSON has this type's outer shape.
+    fn fits(json: &str) -> bool;
+    /// Takes what [`fits`](Self::fits). What has no place in this type goes to the rest.
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error>;
 }
 
-/// A JSON pointer (RFC 6901) that grows and shrinks along a walk.
-#[derive(Debug, Default)]
-pub struct Pointer(String);
+/// A place in a document. Costs nothing until somebody asks for its pointer.
+#[derive(Debug, Clone, Copy)]
+pub enum At<'a> {
+    /// The document itself.
+    Top,
+    /// A member of an object.
+    Member(&'a At<'a>, &'a str),
+    /// An item of an array.
+    Item(&'a At<'a>, usize),
+}
 
-impl Pointer {
-    fn within<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let length = self.0.len();
-        self.0.push('/');
-        self.0.push_str(&escape(step));
-        let result = work(self);
-        self.0.truncate(length);
-        result
+impl At<'_> {
+    /// The JSON pointer (RFC 6901).
+    fn pointer(&self) -> String {
+        let mut pointer = String::new();
+        self.write(&mut pointer);
+        pointer
     }
-}
 
-fn escape(step: &str) -> String {
-    if step.contains(['~', '/']) { step.replace('~', "~0").replace('/', "~1") } else { step.to_owned() }
-}
-
-/// Moves a member out of an object: into a field if it fits, else into the rest.
-pub fn take_member<T: FromDocument>(members: &mut Map<String, Value>, name: &str, at: &mut Pointer, rest: &mut Rest) -> Option<T> {
-    let value = members.remove(name)?;
-    at.within(name, |at| {
-        if T::fits(&value) {
-            Some(T::take(value, at, rest))
-        } else {
-            rest.insert(at.0.clone(), value.to_string());
-            None
+    fn write(&self, pointer: &mut String) {
+        match self {
+            Self::Top => {}
+            Self::Member(within, name) => {
+                within.write(pointer);
+                pointer.push('/');
+                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            }
+            Self::Item(within, index) => {
+                within.write(pointer);
+                // Writing to a text can't fail.
+                let _ = write!(pointer, "/{index}");
+            }
         }
-    })
+    }
 }
 
-/// Puts the members that no field took into the rest.
-pub fn keep_remainder(members: Map<String, Value>, at: &mut Pointer, rest: &mut Rest) {
-    for (name, value) in members {
-        at.within(&name, |at| rest.insert(at.0.clone(), value.to_string()));
+/// What a document has left when all fields are taken.
+#[derive(Debug, Default)]
+pub struct Left {
+    rest: Rest,
+    /// A member that has a field did not fit it.
+    has_misfits: bool,
+}
+
+impl Left {
+    fn keep(&mut self, json: &str, at: &At<'_>) -> Result<(), Error> {
+        self.rest.insert(at.pointer(), json_text::normal(json)?);
+        Ok(())
     }
+
+    fn forget(&mut self, at: &At<'_>) {
+        let pointer = at.pointer();
+        self.rest.retain(|kept, _| kept.strip_prefix(&pointer).is_none_or(|below| !below.is_empty() && !below.starts_with('/')));
+    }
+}
+
+/// One member of an object, to be taken into a field or kept.
+pub struct Member<'m> {
+    json: &'m str,
+    at: At<'m>,
+    left: &'m mut Left,
+}
+
+impl Member<'_> {
+    /// Takes it into its field if it fits, else into the rest.
+    pub fn take<T: FromDocument>(self, field: &mut Option<T>) -> Result<(), Error> {
+        let Self { json, at, left } = self;
+        if field.is_some() || left.has_misfits {
+            // It may stand here a second time. Then, as everywhere, the last one counts.
+            left.forget(&at);
+        }
+        if T::fits(json) {
+            *field = Some(T::take(json, &at, left)?);
+            return Ok(());
+        }
+        (*field, left.has_misfits) = (None, true);
+        left.keep(json, &at)
+    }
+
+    /// Keeps what has no field.
+    pub fn keep(self) -> Result<(), Error> {
+        self.left.keep(self.json, &self.at)
+    }
+}
+
+/// Hands out the members of an object.
+pub fn take_members(
+    object: &str,
+    at: &At<'_>,
+    left: &mut Left,
+    mut each: impl FnMut(&str, Member<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    json_text::members(object, |name, json| each(name, Member { json, at: At::Member(at, name), left: &mut *left }))
+}
+
+/// Takes a document whole, with its rest. `None` if it is JSON of another shape.
+pub fn take_whole<T: FromDocument>(text: &str) -> Result<Option<(T, Rest)>, Error> {
+    let json = json_text::whole(text)?;
+    let mut left = Left::default();
+    if T::fits(json) {
+        return T::take(json, &At::Top, &mut left).map(|taken| Some((taken, left.rest)));
+    }
+    // An object or array that nobody has looked into yet.
+    json_text::check(json).map(|()| None)
+}
+
+/// Whether JSON is an object.
+pub fn is_object(json: &str) -> bool {
+    json_text::kind(json) == Kind::Object
 }
 
 /// Puts the rest back in its old places.
@@ -97,11 +173,11 @@ impl ToDocument for String {
 }
 
 impl FromDocument for String {
-    fn fits(value: &Value) -> bool {
-        value.is_string()
+    fn fits(json: &str) -> bool {
+        json_text::kind(json) == Kind::Text
     }
-    fn take(value: Value, _: &mut Pointer, _: &mut Rest) -> Self {
-        if let Value::String(text) = value { text } else { Self::default() }
+    fn take(json: &str, _: &At<'_>, _: &mut Left) -> Result<Self, Error> {
+        json_text::text(json).map(Into::into)
     }
 }
 
@@ -112,11 +188,11 @@ impl ToDocument for bool {
 }
 
 impl FromDocument for bool {
-    fn fits(value: &Value) -> bool {
-        value.is_boolean()
+    fn fits(json: &str) -> bool {
+        json_text::kind(json) == Kind::Bool
     }
-    fn take(value: Value, _: &mut Pointer, _: &mut Rest) -> Self {
-        value == Value::Bool(true)
+    fn take(json: &str, _: &At<'_>, _: &mut Left) -> Result<Self, Error> {
+        Ok(json == "true")
     }
 }
 
@@ -127,12 +203,12 @@ impl ToDocument for i64 {
 }
 
 impl FromDocument for i64 {
-    // `12.0` and `1e3` are numbers too, but would come back written otherwise.
-    fn fits(value: &Value) -> bool {
-        value.as_i64().is_some_and(|number| Self::give(&number) == *value)
+    // `12.0`, `1e3` and `-0` are numbers too, but would come back written otherwise.
+    fn fits(json: &str) -> bool {
+        json != "-0" && json.parse::<Self>().is_ok()
     }
-    fn take(value: Value, _: &mut Pointer, _: &mut Rest) -> Self {
-        value.as_i64().unwrap_or_default()
+    fn take(json: &str, _: &At<'_>, _: &mut Left) -> Result<Self, Error> {
+        json.parse().map_err(Error::custom)
     }
 }
 
@@ -143,11 +219,11 @@ impl ToDocument for Decimal {
 }
 
 impl FromDocument for Decimal {
-    fn fits(value: &Value) -> bool {
-        value.is_number()
+    fn fits(json: &str) -> bool {
+        json_text::kind(json) == Kind::Number
     }
-    fn take(value: Value, _: &mut Pointer, _: &mut Rest) -> Self {
-        Self(value.to_string())
+    fn take(json: &str, _: &At<'_>, _: &mut Left) -> Result<Self, Error> {
+        Ok(Self(json.to_owned()))
     }
 }
 
@@ -158,11 +234,21 @@ impl<T: ToDocument> ToDocument for Vec<T> {
 }
 
 impl<T: FromDocument> FromDocument for Vec<T> {
-    fn fits(value: &Value) -> bool {
-        value.as_array().is_some_and(|items| items.iter().all(T::fits))
+    // An array with one item that does not fit is kept whole.
+    fn fits(json: &str) -> bool {
+        let mut items_fit = true;
+        let look = |_, item: &str| {
+            items_fit &= T::fits(item);
+            Ok(())
+        };
+        json_text::kind(json) == Kind::Array && json_text::items(json, look).is_ok() && items_fit
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Array(items) = value else { return Self::default() };
-        items.into_iter().enumerate().map(|(index, item)| at.within(&index.to_string(), |at| T::take(item, at, rest))).collect()
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::new();
+        json_text::items(json, |index, item| {
+            taken.push(T::take(item, &At::Item(at, index), left)?);
+            Ok(())
+        })?;
+        Ok(taken)
     }
 }

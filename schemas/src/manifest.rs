@@ -6,6 +6,8 @@
 
 use std::sync::LazyLock;
 
+use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
+
 /// One published schema version.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +67,15 @@ pub fn latest(schema: &str) -> Option<&'static SchemaVersion> {
 pub fn is_same(version: &SchemaVersion, text: &str) -> bool {
     let canonical = |text: &str| apache_avro::Schema::parse_str(text).ok().map(|schema| schema.canonical_form());
     text == version.text || canonical(text).is_some_and(|given| Some(given) == canonical(version.text))
+}
+
+/// Whether a schema's text and a published version can read each other in full; none if the text
+/// is no schema.
+pub fn is_compatible(version: &SchemaVersion, text: &str) -> Option<bool> {
+    let given = apache_avro::Schema::parse_str(text).ok()?;
+    let published = apache_avro::Schema::parse_str(version.text).ok()?;
+    let reads = |writer, reader| matches!(SchemaCompatibility::can_read(writer, reader), Ok(Compatibility::Full));
+    Some(reads(&given, &published) && reads(&published, &given))
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //!
 //! They know nothing of a client library, so that pure crates can speak of records.
 
+/// Key of the tombstones that let idle partitions roll: no event, to be passed over. No registry
+/// has such a key.
+pub const ROLL_KEY: &str = "ryggrad.roll";
+
 /// A record ready to be produced. Headers keep their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedRecord {

@@ -2,19 +2,31 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+use apache_avro::Schema;
+use apache_avro::writer::datum::GenericDatumWriter;
 use ryggrad_schemas::avro::{self, DecodeError};
 use ryggrad_schemas::document::ToDocument;
-use ryggrad_schemas::virksomhet::{Endringstype, Virksomhet, VirksomhetEndret, state_hash};
+use ryggrad_schemas::manifest;
+use ryggrad_schemas::virksomhet::{BorrowedVirksomhetEndret, Endringstype, Virksomhet, VirksomhetEndret, state_hash};
 use serde_json::{Value, json};
 
-fn event(document: Value) -> VirksomhetEndret {
+fn event(document: &str) -> VirksomhetEndret {
     VirksomhetEndret {
         organisasjonsnummer: "312345676".to_owned(),
         endringstype: Endringstype::Endret,
         endringer: vec!["/navn".to_owned()],
-        virksomhet: Some(Virksomhet::from_document(document).unwrap()),
+        tidspunkt: Some("2025-11-13T04:01:39Z".to_owned()),
+        kilde: "enhetsregisteret/enheter".to_owned(),
+        virksomhet: Some(Virksomhet::from_json(document).unwrap().unwrap()),
         ..VirksomhetEndret::default()
     }
+}
+
+/// The datum as Avro's own library writes it.
+fn as_the_library_writes(event: &VirksomhetEndret) -> Vec<u8> {
+    let schema = Schema::parse_str(manifest::latest("virksomhet").unwrap().text).unwrap();
+    let writer = GenericDatumWriter::builder(&schema).human_readable(false).build().unwrap();
+    writer.write_ser_to_vec(event).unwrap()
 }
 
 #[test]
@@ -31,29 +43,68 @@ fn whatever_a_document_holds_comes_back() {
         r#"{"et/skråstrek":1,"en~tilde":2,"":3,"dyp":{"a":{"b":[null,true,0.10]}},"ukjenteFelter":{"/navn":"lure"}}"#,
         r#"{"antallAnsatte":123456789012345678901234567890,"kapital":{"belop":0.1000000000000000055511151231257827}}"#,
     ] {
-        let document: Value = serde_json::from_str(document).unwrap();
-        let framed = avro::encode(&event(document.clone())).unwrap();
+        let framed = avro::encode(&event(document)).unwrap();
+        assert_eq!(framed[5..], as_the_library_writes(&event(document)), "{document}");
+        assert_eq!(avro::encode(&BorrowedVirksomhetEndret::from(&event(document))).unwrap(), framed);
         let decoded: VirksomhetEndret = avro::decode(&framed).unwrap();
-        assert_eq!(decoded, event(document.clone()));
+        assert_eq!(decoded, event(document));
+        let document: Value = serde_json::from_str(document).unwrap();
         assert_eq!(decoded.virksomhet.as_ref().unwrap().give(), document);
         let shown = avro::decode_to_json(&framed).unwrap();
         assert_eq!(shown["virksomhet"], document);
         assert_eq!((&shown["endringstype"], &shown["endringer"]), (&json!("ENDRET"), &json!(["/navn"])));
     }
-    assert_eq!(Virksomhet::from_document(json!([])), None);
+    for no_object in ["[]", "null", "7", " \"{}\""] {
+        assert_eq!(Virksomhet::from_json(no_object).unwrap(), None);
+    }
+    for no_json in ["", "{", "[", "[1}", "{}}", "nul", r#"{"navn":"\ud800"}"#, r#"{"x":"\ud800"}"#, r#"{"kapital":{"belop":01}}"#] {
+        assert!(Virksomhet::from_json(no_json).is_err(), "{no_json}");
+    }
 }
 
 #[test]
-fn the_state_hash_sees_content_and_no_links() {
-    let plain = json!({"navn": "A", "organisasjonsform": {"kode": "AS"}});
-    let linked = json!({"_links": {}, "links": [], "navn": "A", "organisasjonsform": {"kode": "AS", "_links": {"self": 1}}});
-    assert_eq!(state_hash(&plain), state_hash(&linked));
-    assert_ne!(state_hash(&plain), state_hash(&json!({"navn": "B", "organisasjonsform": {"kode": "AS"}})));
+fn what_has_no_field_is_kept_as_plain_text_however_it_was_written() {
+    let document = r#" { "ny" : { "b" : [ 1.50, "\u00e5" ], "a" : {} }, "navn" : null, "mobil" : "\u0037", "hjemmeside" : 1E+2,
+        "aktivitet" : [ "a", 1 ], "organisasjonsform" : { "kode" : "AS", "x/~" : "\u00c5" } }"#;
+    let taken = Virksomhet::from_json(document).unwrap().unwrap();
+    let rest: Vec<_> = taken.ukjente_felter.iter().map(|(pointer, text)| (pointer.as_str(), text.as_str())).collect();
+    let expected = [
+        ("/aktivitet", r#"["a",1]"#),
+        ("/hjemmeside", "1E+2"),
+        ("/navn", "null"),
+        ("/ny", r#"{"a":{},"b":[1.50,"å"]}"#),
+        ("/organisasjonsform/x~1~0", "\"Å\""),
+    ];
+    assert_eq!((rest.as_slice(), taken.mobil.as_deref()), (expected.as_slice(), Some("7")));
+}
+
+#[test]
+fn of_a_member_that_stands_twice_the_last_one_counts() {
+    for (twice, once) in [
+        (r#"{"navn":"A","navn":"B"}"#, r#"{"navn":"B"}"#),
+        (r#"{"navn":"A","navn":1}"#, r#"{"navn":1}"#),
+        (r#"{"navn":1,"navn":"B"}"#, r#"{"navn":"B"}"#),
+        (r#"{"x":1,"x":2}"#, r#"{"x":2}"#),
+        (r#"{"kapital":{"a":1,"type":"b"},"kapitalx":1,"kapital":{}}"#, r#"{"kapital":{},"kapitalx":1}"#),
+        (r#"{"kapital":{"a":1},"kapital":7,"kapital":{"type":"c"}}"#, r#"{"kapital":{"type":"c"}}"#),
+    ] {
+        assert_eq!(Virksomhet::from_json(twice).unwrap(), Virksomhet::from_json(once).unwrap(), "{twice}");
+    }
+}
+
+#[test]
+fn the_state_hash_sees_content_and_nothing_that_bulk_files_lack() {
+    let of = |document| state_hash(document).unwrap();
+    let plain = r#"{"navn":"A","organisasjonsform":{"kode":"AS"}}"#;
+    let linked = r#"{"_links":{},"links":[],"kapital":{"belop":1},"navn":"A","organisasjonsform":{"kode":"AS","_links":{"self":1}}}"#;
+    assert_eq!(of(plain), of(linked));
+    assert_ne!(of(plain), of(r#"{"navn":"B","organisasjonsform":{"kode":"AS"}}"#));
+    assert_ne!(of(plain), of(r#"{"navn":"A","organisasjonsform":{"kode":"AS","kapital":1}}"#));
 }
 
 #[test]
 fn bytes_that_are_no_event_are_refused_and_never_crash() {
-    let good = avro::encode(&event(json!({"navn": "A", "aktivitet": ["b"]}))).unwrap();
+    let good = avro::encode(&event(r#"{"navn":"A","aktivitet":["b"]}"#)).unwrap();
     assert!(matches!(avro::decode_to_json(b""), Err(DecodeError::NotFramed)));
     assert!(matches!(avro::decode_to_json(b"{\"navn\":1}"), Err(DecodeError::NotFramed)));
     assert!(matches!(avro::decode_to_json(&[0, 0, 0, 9, 9, 1]), Err(DecodeError::UnknownSchema { id: 2313 })));

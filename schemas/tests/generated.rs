@@ -43,8 +43,9 @@ fn generate(schema: &str, top: &Value) -> String {
          #![allow(missing_docs, reason = \"documented in the schema\")]\n\n\
          use std::collections::BTreeMap;\n\n\
          use serde::{{Deserialize, Serialize}};\n\
-         use serde_json::{{Map, Value}};\n\n\
-         use crate::document::{{self, Decimal, FromDocument, Pointer, Rest, ToDocument}};\n"
+         use serde_json::{{Error, Map, Value}};\n\n\
+         use crate::avro::{{WriteAvro, write_long}};\n\
+         use crate::document::{{self, At, Decimal, FromDocument, Left, ToDocument}};\n"
     );
     record(top, false, &mut out);
     let name = text(top, "name");
@@ -72,6 +73,11 @@ fn record(schema: &Value, within_document: bool, out: &mut String) {
     }
     out.push_str("}\n");
 
+    write!(out, "\nimpl WriteAvro for {name} {{\n    fn write(&self, datum: &mut Vec<u8>) {{\n").unwrap();
+    for field in fields {
+        writeln!(out, "        self.{}.write(datum);", snake(text(field, "name"))).unwrap();
+    }
+    out.push_str("    }\n}\n");
     write!(out, "\nimpl ToDocument for {name} {{\n    fn give(&self) -> Value {{\n        let mut members = Map::new();\n").unwrap();
     for field in fields.iter().filter(|field| field["ryggrad.json"] != "rest") {
         let (wire, member) = (text(field, "name"), snake(text(field, "name")));
@@ -96,27 +102,23 @@ fn record(schema: &Value, within_document: bool, out: &mut String) {
     }
     write!(
         out,
-        "\nimpl FromDocument for {name} {{\n    fn fits(value: &Value) -> bool {{\n        value.is_object()\n    }}\n\
-         \x20   fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {{\n\
-         \x20       let Value::Object(mut members) = value else {{ return Self::default() }};\n        let taken = Self {{\n"
+        "\nimpl FromDocument for {name} {{\n    fn fits(json: &str) -> bool {{\n        document::is_object(json)\n    }}\n\
+         \x20   fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {{\n        let mut taken = Self::default();\n\
+         \x20       document::take_members(json, at, left, |name, member| match name.as_bytes() {{\n"
     )
     .unwrap();
-    for field in fields {
+    // Bytes are told apart step by step, where texts would be compared one after the other.
+    for field in fields.iter().filter(|field| field["ryggrad.json"] != "rest") {
         let (wire, member) = (text(field, "name"), snake(text(field, "name")));
-        if field["ryggrad.json"] == "rest" {
-            writeln!(out, "            {member}: BTreeMap::new(),").unwrap();
-        } else {
-            writeln!(out, "            {member}: document::take_member(&mut members, {wire:?}, at, rest),").unwrap();
-        }
+        writeln!(out, "            b{wire:?} => member.take(&mut taken.{member}),").unwrap();
     }
-    out.push_str("        };\n        document::keep_remainder(members, at, rest);\n        taken\n    }\n}\n");
+    out.push_str("            _ => member.keep(),\n        })?;\n        Ok(taken)\n    }\n}\n");
     if let Some(rest) = rest {
         write!(
             out,
-            "\nimpl {name} {{\n    /// Takes a registry's document whole. `None` if it is no JSON object.\n\
-             \x20   pub fn from_document(value: Value) -> Option<Self> {{\n\
-             \x20       if !Self::fits(&value) {{\n            return None;\n        }}\n        let mut rest = Rest::new();\n\
-             \x20       let taken = Self::take(value, &mut Pointer::default(), &mut rest);\n        Some(Self {{ {}: rest, ..taken }})\n    }}\n}}\n",
+            "\nimpl {name} {{\n    /// Takes a registry's document whole. `None` if it is JSON, but no object.\n\
+             \x20   pub fn from_json(text: &str) -> Result<Option<Self>, Error> {{\n\
+             \x20       Ok(document::take_whole::<Self>(text)?.map(|(taken, rest)| Self {{ {}: rest, ..taken }}))\n    }}\n}}\n",
             snake(rest)
         )
         .unwrap();
@@ -155,7 +157,9 @@ fn enumeration(schema: &Value, out: &mut String) {
     }
     write!(
         out,
-        "        }}\n    }}\n}}\n\nimpl ToDocument for {name} {{\n    fn give(&self) -> Value {{\n        Value::from(self.symbol())\n    }}\n}}\n"
+        "        }}\n    }}\n}}\n\nimpl ToDocument for {name} {{\n    fn give(&self) -> Value {{\n        Value::from(self.symbol())\n    }}\n}}\n\n\
+         impl WriteAvro for {name} {{\n    fn write(&self, datum: &mut Vec<u8>) {{\n        // Declared in the schema's order.\n\
+         \x20       write_long(*self as i64, datum);\n    }}\n}}\n"
     )
     .unwrap();
 }

@@ -98,6 +98,11 @@ impl Caller {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    /// PATCH.
+    pub async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.call(Method::PATCH, path, Some(body)).await
+    }
+
     /// DELETE.
     pub async fn delete(&self, path: &str) -> Reply {
         self.call(Method::DELETE, path, None).await

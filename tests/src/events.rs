@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use ryggrad_log::{Connection, Publisher, PublisherOptions, TransactionWatch, topics};
+use ryggrad_log::{Appender, Connection, Publisher, PublisherOptions, TransactionWatch, topics};
+use ryggrad_schemas::catalogue::topics::REMOVED;
 use ryggrad_schemas::cloudevents::{AVRO, Attributes};
 use ryggrad_schemas::event_id::event_id;
 use ryggrad_schemas::virksomhet::{Endringstype, Kode, Virksomhet, VirksomhetEndret};
 use ryggrad_schemas::{Catalogue, EncodedRecord, avro};
 use serde_json::{Value, json};
 
-use crate::topic::VIRKSOMHET;
+use crate::topic::{VIRKSOMHET, read_all};
 use crate::wait;
 
 const SOURCE: &str = "urn:ryggrad:test:enheter";
@@ -32,6 +33,8 @@ pub struct Published {
 
 /// A publisher of events.
 pub struct Events {
+    connection: Connection,
+    appender: Appender,
     publisher: Publisher,
     watch: TransactionWatch,
     position: u64,
@@ -48,7 +51,8 @@ impl Events {
         topics::ensure(connection, &Catalogue::built_in().topics, 1).await.expect("the topics are there");
         let publisher = Publisher::start(connection, "test-events", &PublisherOptions::default()).await.expect("a publisher");
         let watch = TransactionWatch::new(connection).expect("a watch");
-        Self { publisher, watch, position: 0 }
+        let appender = Appender::new(connection, 10_000).expect("an appender");
+        Self { connection: connection.clone(), appender, publisher, watch, position: 0 }
     }
 
     /// Publishes one event for each key, in this order, in one transaction.
@@ -63,16 +67,45 @@ impl Events {
     pub async fn end(&mut self, key: &str) -> Published {
         let mut records = Vec::new();
         let published = self.make(key, Endringstype::Slettet, &mut records);
+        self.end_with(records).await;
+        published
+    }
+
+    /// Publishes the legal removal of a key and tells of it, in the form of today or in that of
+    /// producers that did not say where its event stands.
+    pub async fn remove(&mut self, key: &str, says_where: bool) -> Published {
+        let mut records = Vec::new();
+        let published = self.make(key, Endringstype::Fjernet, &mut records);
+        self.end_with(records).await;
+        let id = published.event["id"].as_str().expect("an id");
+        let stands = read_all(&self.connection, VIRKSOMHET).await.into_iter().find(|record| record.header("ce_id") == Some(id));
+        let stands = stands.expect("it was published");
+        let mut value = json!({"topic": VIRKSOMHET, "key": key, "position": published.position, "id": id});
+        if says_where {
+            value["partition"] = json!(stands.partition);
+            value["offset"] = json!(stands.offset);
+        }
+        let removal = EncodedRecord {
+            topic: REMOVED.to_owned(),
+            partition: Some(0),
+            key: format!("{VIRKSOMHET}/{key}"),
+            value: Some(value.to_string().into_bytes()),
+            headers: Vec::new(),
+        };
+        self.appender.append(&removal).await.expect("the removal is told");
+        published
+    }
+
+    async fn end_with(&self, mut records: Vec<EncodedRecord>) {
         let tombstone = EncodedRecord { value: None, ..records[0].clone() };
         records.push(tombstone);
         self.commit(records).await;
-        published
     }
 
     /// Publishes and waits until readers of committed records see it: Kafka answers a commit
     /// before every partition knows of it, and until then "now" lies before these records.
     async fn commit(&self, records: Vec<EncodedRecord>) {
-        self.publisher.publish(records).await.expect("published");
+        self.publisher.publish(records.into(), ()).await.expect("published");
         for partition in 0..Catalogue::built_in().topic(VIRKSOMHET).expect("it is there").partitions {
             wait::until("the transaction is over everywhere", 10, || async {
                 let open = self.watch.is_open(VIRKSOMHET, partition, 5_000).await.expect("the broker answers");

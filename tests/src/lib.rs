@@ -12,6 +12,7 @@
 
 pub mod bridge;
 pub mod broker;
+pub mod conformance;
 pub mod events;
 pub mod oracle;
 pub mod process;
@@ -19,6 +20,14 @@ pub mod random;
 pub mod receiver;
 pub mod rude;
 pub mod scenario;
+pub mod schema_registry;
 pub mod topic;
 pub mod upstream;
 pub mod wait;
+
+/// Whether tests are to take their full scale: `./ryggrad test --full`, or `RYGGRAD_TEST_FULL=1`.
+///
+/// The tests are the same either way; only numbers (units, rounds, kills) may depend on it.
+pub fn full() -> bool {
+    std::env::var_os("RYGGRAD_TEST_FULL").is_some_and(|value| value == "1")
+}

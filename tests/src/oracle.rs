@@ -13,7 +13,7 @@ use ryggrad_schemas::catalogue::topics;
 use ryggrad_schemas::event_id::event_id;
 use ryggrad_schemas::virksomhet::{Endringstype, VirksomhetEndret, state_hash};
 use ryggrad_schemas::{Catalogue, LogRecord, avro, cloudevents::Attributes, document::ToDocument};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::topic::{VIRKSOMHET, read_all};
 use crate::upstream::Upstream;
@@ -108,7 +108,7 @@ pub async fn published_equals_upstream(connection: &Connection, upstream: &Upstr
     let newest = walk(&records, &told, &units, &mut report);
     account_places(&told, &mut report);
     compare_states(&newest, &told, &units, &mut report);
-    compare_removed(&removed, &newest, &units, &mut report);
+    compare_removed(&removed, &records, &units, &mut report);
     compare_counts(connection, &told, &mut report).await;
     report
 }
@@ -277,7 +277,7 @@ fn check_event(
         }
         Err(error) => report.wrong("every record is a CloudEvent", format!("{}: {error}", name(record))),
     }
-    let hash = event.virksomhet.as_ref().map(|state| state_hash(&state.give()));
+    let hash = event.virksomhet.as_ref().map(|state| state_hash(&state.give().to_string()).expect("JSON").to_string());
     report.hold("a state's fingerprint is its own", record.header("ryggrad_statehash") == hash.as_deref(), || name(record));
 }
 
@@ -331,22 +331,33 @@ fn compare_states(newest: &Newest, told: &BTreeMap<Place, (String, String)>, uni
 }
 
 /// Keys that must be forgotten, in all three places that tell of them.
-fn compare_removed(records: &[LogRecord], newest: &Newest, units: &Units, report: &mut Report) {
-    let mut marked = BTreeSet::new();
-    for record in records {
-        let key = record.key.as_deref().and_then(|key| key.strip_prefix(VIRKSOMHET)?.strip_prefix('/')).unwrap_or_default().to_owned();
+fn compare_removed(marks: &[LogRecord], records: &[LogRecord], units: &Units, report: &mut Report) {
+    // What a mark says: topic, key, partition, offset, id.
+    let is_removal = |record: &&LogRecord| record.value.is_some() && record.header("ce_endringstype") == Some("FJERNET");
+    let told: BTreeSet<String> = records
+        .iter()
+        .filter(is_removal)
+        .map(|record| {
+            json!({"topic": record.topic, "key": record.key, "partition": record.partition, "offset": record.offset,
+                   "id": record.header("ce_id")})
+            .to_string()
+        })
+        .collect();
+    let (mut said, mut marked) = (BTreeSet::new(), BTreeSet::new());
+    for record in marks {
         let value: Value = record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok()).unwrap_or_default();
-        let is_read = value["topic"] == VIRKSOMHET && value["key"] == *key && value["position"].is_u64();
-        report.hold("a mark of removal names topic, key and position", is_read, || format!("{:?}: {value}", record.key));
+        let key = text(&value["key"]).to_owned();
+        report.hold("a mark of removal has topic and key for a key", record.key == Some(format!("{VIRKSOMHET}/{key}")), || {
+            format!("{:?}: {value}", record.key)
+        });
+        report.hold("a removal is marked once", said.insert(value.to_string()), || value.to_string());
         marked.insert(key);
     }
-    let told: BTreeSet<String> =
-        newest.iter().filter(|(_, (_, _, event))| event.endringstype == Endringstype::Fjernet).map(|((_, key), _)| key.clone()).collect();
-    report.hold("every removal in the topic is marked, and nothing else", marked == told, || {
+    report.hold("every removal in the topic is marked with its place, and nothing else", said == told, || {
         format!(
             "only marked: {:?}; only told: {:?}",
-            marked.difference(&told).collect::<Vec<_>>(),
-            told.difference(&marked).collect::<Vec<_>>()
+            said.difference(&told).collect::<Vec<_>>(),
+            told.difference(&said).collect::<Vec<_>>()
         )
     });
     for ((_, key), unit) in units.iter().filter(|(_, unit)| unit["status"] == "removed") {

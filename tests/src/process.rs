@@ -87,6 +87,18 @@ impl Process {
         .code()
     }
 
+    /// Its exit code, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().expect("it can be waited for").map(|status| status.code())
+    }
+
+    /// The most memory that it ever had, in MiB, as long as it runs.
+    pub fn peak_memory_mib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(peak.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+    }
+
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

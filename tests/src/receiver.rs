@@ -1,7 +1,7 @@
 //! A webhook receiver in the test: verifies every signature, remembers what came in order, and
 //! answers as the test says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -111,6 +111,13 @@ impl Receiver {
     /// Everything that came in so far, in order.
     pub fn received(&self) -> Vec<Received> {
         self.inner.received.lock().unwrap().clone()
+    }
+
+    /// Ids of the events that were taken so far.
+    pub fn taken(&self) -> BTreeSet<String> {
+        let received = self.inner.received.lock().unwrap();
+        let taken = received.iter().filter(|delivery| (200..300).contains(&delivery.status));
+        taken.map(|delivery| delivery.event["id"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// How much came in so far.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use reqwest::Method;
 use ryggrad_log::{Connection, LocalBroker};
 use tempfile::TempDir;
 
@@ -9,6 +10,7 @@ use crate::bridge::Caller;
 use crate::broker;
 use crate::process::{Process, free_port};
 use crate::upstream::Upstream;
+use crate::wait;
 
 /// The organisation that tests speak for.
 pub const ORGANISATION: &str = "312345676";
@@ -29,7 +31,12 @@ pub struct Scenario {
 impl Scenario {
     /// A broker and an empty folder.
     pub async fn start() -> Self {
-        let (broker, folder) = broker::own().await;
+        Self::with(&[]).await
+    }
+
+    /// The same with further settings of the broker.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let (broker, folder) = broker::own_with(settings).await;
         std::fs::create_dir_all(folder.path().join("data")).expect("a data folder");
         std::fs::write(folder.path().join("data/operator.token"), OPERATOR_TOKEN).expect("the operator's token");
         Self { broker, folder, bridge_port: free_port() }
@@ -90,6 +97,17 @@ impl Scenario {
         let operator = Caller::new(&self.bridge_url(), Some(OPERATOR_TOKEN));
         operator.ready().await;
         operator
+    }
+
+    /// Waits until the bridge knows of this many removed keys.
+    pub async fn knows_removed(&self, keys: usize) {
+        let caller = Caller::new(&self.bridge_url(), None);
+        let line = format!("ryggrad_bridge_removed_keys {keys}");
+        wait::until("the bridge knows of the removal", 10, || async {
+            let metrics = caller.raw(Method::GET, "/metrics", &[], "").await.text;
+            metrics.lines().any(|found| found == line).then_some(())
+        })
+        .await;
     }
 
     /// A subscriber at the bridge.

@@ -1,10 +1,12 @@
 //! The simulated registry as a process, and its control calls.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+use flate2::read::GzDecoder;
+use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
 use crate::process::{Process, free_port};
@@ -22,6 +24,12 @@ fn use_ring() {
 pub fn client() -> Client {
     use_ring();
     Client::builder().timeout(Duration::from_secs(60)).build().expect("an HTTP client")
+}
+
+/// What a gzip file holds.
+pub fn gunzip(bytes: &[u8]) -> std::io::Result<String> {
+    let mut text = String::new();
+    GzDecoder::new(bytes).read_to_string(&mut text).map(|_| text)
 }
 
 /// A simulated Enhetsregisteret.
@@ -53,6 +61,12 @@ impl Upstream {
         if response.status().is_success() { response.text().await.ok() } else { None }
     }
 
+    /// Orders something at the control interface, and returns its answer.
+    pub async fn order(&self, path: &str) -> Value {
+        let text = self.control(Method::POST, path).await.unwrap_or_else(|| panic!("{path} was refused"));
+        serde_json::from_str(&text).expect("JSON")
+    }
+
     /// Nothing changes from now on.
     pub async fn pause(&self) {
         self.control(Method::POST, "pause").await.expect("paused");
@@ -61,6 +75,55 @@ impl Upstream {
     /// Makes changes now.
     pub async fn change(&self, count: u32) {
         self.control(Method::POST, &format!("changes?count={count}")).await.expect("changed");
+    }
+
+    /// Makes changes of one kind (any, edit, creation, deletion, removal) now: the units they struck.
+    pub async fn change_as(&self, kind: &str, count: u32, silent: bool) -> Vec<String> {
+        let answer = self.control(Method::POST, &format!("changes?count={count}&kind={kind}&silent={silent}")).await.expect("changed");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let changed = answer["changed"].as_array().expect("a list");
+        changed.iter().map(|number| number.as_str().expect("a number").to_owned()).collect()
+    }
+
+    /// Deletes a unit. False if that can't be.
+    pub async fn delete(&self, number: &str, silent: bool) -> bool {
+        self.control(Method::POST, &format!("units/{number}/delete?silent={silent}")).await.is_some()
+    }
+
+    /// Removes a unit for legal reasons. False if that can't be.
+    pub async fn remove(&self, number: &str, silent: bool) -> bool {
+        self.control(Method::POST, &format!("units/{number}/remove?silent={silent}")).await.is_some()
+    }
+
+    /// Every unit has one more member from now on, which the feed does not tell.
+    pub async fn new_field(&self, name: &str) {
+        self.control(Method::POST, &format!("new-field?name={name}")).await.expect("a new field");
+    }
+
+    /// Dumps show the registry as it is now, until [`Self::thaw`].
+    pub async fn freeze(&self) {
+        self.control(Method::POST, "dumps/freeze").await.expect("frozen");
+    }
+
+    /// Dumps show the registry as it is.
+    pub async fn thaw(&self) {
+        self.control(Method::POST, "dumps/thaw").await.expect("thawed");
+    }
+
+    /// The feeds show changes only so long after look-ups and dumps do.
+    pub async fn feed_lag(&self, lag: Duration) {
+        self.control(Method::POST, &format!("feed-lag?ms={}", lag.as_millis())).await.expect("set");
+    }
+
+    /// A bulk download of one list (enheter, underenheter), as it arrives.
+    pub async fn download(&self, list: &str) -> Response {
+        self.client.get(format!("{}/{list}/lastned", self.base_url())).send().await.expect("it answers")
+    }
+
+    /// The rows of a bulk download that is whole.
+    pub async fn dump(&self, list: &str) -> Vec<Value> {
+        let bytes = self.download(list).await.bytes().await.expect("a body");
+        serde_json::from_str(&gunzip(&bytes).expect("gzip")).expect("an array")
     }
 
     /// Makes the next answers faulty.

@@ -16,6 +16,19 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, timeout_s: u64,
     }
 }
 
+/// The same for what may never come: `None` after `timeout_s`.
+pub async fn held<T, F: Future<Output = Option<T>>>(what: &str, timeout_s: u64, mut look: impl FnMut() -> F) -> Option<T> {
+    let deadline = Instant::now() + Duration::from_secs(timeout_s);
+    while Instant::now() < deadline {
+        if let Some(found) = look().await {
+            return Some(found);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    println!("waited {timeout_s} s in vain for: {what}");
+    None
+}
+
 /// Lets a random moment pass, for kills at random moments: here the pause is the point.
 pub async fn random_moment(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;

@@ -188,7 +188,7 @@ async fn refusals(operator: &Caller, own: &Caller) {
         (Method::DELETE, format!("/v1/tokens/{id}"), 404, "not-found"),
         (Method::PUT, SUBSCRIPTION.to_owned(), 405, "method"),
         (Method::DELETE, SUBSCRIPTION.to_owned(), 405, "method"),
-        (Method::PATCH, format!("{SUBSCRIPTION}/{id}"), 405, "method"),
+        (Method::PUT, format!("{SUBSCRIPTION}/{id}"), 405, "method"),
         (Method::GET, format!("{SUBSCRIPTION}/{id}/pause"), 405, "method"),
         (Method::POST, "/healthz".to_owned(), 405, "method"),
         (Method::POST, "/metrics".to_owned(), 405, "method"),

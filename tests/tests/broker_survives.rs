@@ -24,7 +24,7 @@ async fn a_transactional_record_survives_a_sigkill_of_the_broker() {
 
     let options = PublisherOptions::default();
     let publisher = Publisher::start(&connection, "survivor", &options).await.unwrap();
-    publisher.publish(vec![record("1"), record("2")]).await.unwrap();
+    publisher.publish([record("1"), record("2")].into(), ()).await.unwrap();
 
     broker.kill();
     broker.restart().await.unwrap();
@@ -37,11 +37,11 @@ async fn a_transactional_record_survives_a_sigkill_of_the_broker() {
     assert_eq!(values(read), ["1", "2"]);
 
     // The same publisher goes on, and a newer one of the same id fences it.
-    publisher.publish(vec![record("3")]).await.unwrap();
+    publisher.publish([record("3")].into(), ()).await.unwrap();
     let newer = Publisher::start(&connection, "survivor", &options).await.unwrap();
-    let fenced = publisher.publish(vec![record("never")]).await.unwrap_err();
+    let fenced = publisher.publish([record("never")].into(), ()).await.unwrap_err();
     assert_eq!(fenced.remedy, ryggrad_log::Remedy::Die, "{}", fenced.chain());
-    newer.publish(vec![record("4")]).await.unwrap();
+    newer.publish([record("4")].into(), ()).await.unwrap();
     let read = read_to_end(&connection, SOURCE_POSITIONS, 0, 10, 30_000).await.unwrap();
     assert_eq!(values(read), ["1", "2", "3", "4"]);
 }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -15,6 +15,7 @@ use ryggrad_tests::oracle::{Place, Report, SOURCE, published_equals_upstream};
 use ryggrad_tests::process::{Process, free_port};
 use ryggrad_tests::receiver::Receiver;
 use ryggrad_tests::scenario::{ORGANISATION, Scenario};
+use ryggrad_tests::topic::{Owed, VIRKSOMHET, read_all};
 use ryggrad_tests::upstream::Upstream;
 use ryggrad_tests::wait;
 use serde_json::{Value, json};
@@ -327,7 +328,8 @@ async fn a_broker_that_goes_and_comes_back_costs_nothing() {
     upstream.pause().await;
     let report = published_equals_upstream(&scenario.connection(), &upstream).await;
     report.assert_good();
-    let taken = || async { (receiver.count() >= report.events.len()).then_some(()) };
+    let records = read_all(&scenario.connection(), VIRKSOMHET).await;
+    let taken = || async { Owed::compare(&records, &receiver.taken()).is_settled().then_some(()) };
     wait::until(&format!("all {} events to be delivered", report.events.len()), 30, taken).await;
     let mut places: Vec<Place> = Vec::new();
     for delivery in receiver.received() {
@@ -335,10 +337,8 @@ async fn a_broker_that_goes_and_comes_back_costs_nothing() {
         let (source, position) = delivery.change();
         places.push((source.trim_start_matches("enhetsregisteret/").to_owned(), position));
     }
-    places.sort();
-    let expected: Vec<Place> = report.events.keys().cloned().collect();
-    assert_eq!(places.len(), expected.len(), "each place is delivered once");
-    assert_eq!(places, expected);
+    let distinct: BTreeSet<&Place> = places.iter().collect();
+    assert_eq!(places.len(), distinct.len(), "each place is delivered once");
     println!("{report}");
     runs(&mut bridge, &mut producer);
     assert_eq!((bridge.stop().await, producer.stop().await), (Some(0), Some(0)));

@@ -12,7 +12,7 @@ use ryggrad_schemas::catalogue::topics::SOURCE_POSITIONS;
 use ryggrad_tests::oracle::published_equals_upstream;
 use ryggrad_tests::receiver::{Received, Receiver};
 use ryggrad_tests::scenario::{ORGANISATION, Scenario};
-use ryggrad_tests::topic::{VIRKSOMHET, read_all};
+use ryggrad_tests::topic::{Owed, VIRKSOMHET, read_all};
 use ryggrad_tests::{random, wait};
 
 const PRODUCER_KILLS: usize = 30;
@@ -120,9 +120,10 @@ async fn the_bridge_loses_nothing_though_it_is_killed() {
     receiver.answer_with(|_| (204, Vec::new()));
 
     // Every record of the topic that is an event, by the change that it tells of.
-    let events = read_all(&scenario.connection(), VIRKSOMHET).await.into_iter().filter(|record| record.value.is_some()).count();
+    let records = read_all(&scenario.connection(), VIRKSOMHET).await;
+    let events = records.iter().filter(|record| record.value.is_some()).count();
     subscriber.ready().await;
-    wait::until("everything to be delivered", 60, || async { (accepted(&receiver.received()).len() == events).then_some(()) }).await;
+    wait::until("everything to be delivered", 60, || async { Owed::compare(&records, &receiver.taken()).is_settled().then_some(()) }).await;
     let status = wait::until("the cursor to settle", 30, || async {
         subscriber.status(&id).await.filter(|status| status["pending"] == 0 && status["in_flight"] == 0)
     })
@@ -135,11 +136,6 @@ async fn the_bridge_loses_nothing_though_it_is_killed() {
     check_duplicates(&received);
     println!("{events} events, {} deliveries, {BRIDGE_KILLS} kills", received.len());
     assert_eq!(bridge.stop().await, Some(0));
-}
-
-/// Changes that were taken, each once.
-fn accepted(received: &[Received]) -> HashSet<(String, u64)> {
-    received.iter().filter(|delivery| delivery.status == 204).map(Received::change).collect()
 }
 
 /// Per key, the first time that each change is taken comes in the order of upstream.

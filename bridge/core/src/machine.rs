@@ -3,7 +3,10 @@
 //! Pure: `step(now, input, &mut actions)`. The shell reads the log, makes the attempts, and
 //! persists what [`Machine::take_commit`] hands out. Promises: a lane (one key) never has two
 //! attempts at once and never overtakes itself; a failing lane stops no other; an offset leaves
-//! the cursor only after it was delivered; what a crash can repeat is bounded by the window.
+//! the cursor only after it was delivered or withheld; what a crash can repeat is bounded by the
+//! window.
+
+mod exchange;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -11,130 +14,7 @@ use crate::cursor::{Cursor, LaneKey, Place};
 use crate::outcome::Outcome;
 use crate::retry::RetryPolicy;
 
-/// Limits of one subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Matched and unsettled, or settled and not yet persisted: the window.
-    pub pending_max: usize,
-    /// Of these, in one lane.
-    pub pending_per_key_max: usize,
-    /// Attempts at the same time.
-    pub in_flight_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { pending_max: 1_024, pending_per_key_max: 64, in_flight_max: 16 }
-    }
-}
-
-/// Whether attempts are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Yes.
-    Running,
-    /// No: by the owner or because the endpoint is gone. Attempts under way are waited for.
-    Stopped,
-}
-
-/// What happens to the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// A record was read, in the order of the partition.
-    Record {
-        /// Where.
-        place: Place,
-        /// Its offset.
-        offset: i64,
-        /// Its lane.
-        lane: LaneKey,
-        /// Whether the subscription wants it.
-        matched: bool,
-    },
-    /// The reader has reached the end of a partition.
-    AtEnd {
-        /// Which.
-        place: Place,
-    },
-    /// An attempt has ended.
-    Attempted {
-        /// Where.
-        place: Place,
-        /// Its offset.
-        offset: i64,
-        /// Its lane.
-        lane: LaneKey,
-        /// How.
-        outcome: Outcome,
-        /// Randomness for the jitter.
-        entropy: u64,
-    },
-    /// The last commit handed out is on disk.
-    Persisted,
-    /// Attempts may be made, or not. Starting clears every wait.
-    Mode(Mode),
-    /// Time has passed.
-    Tick,
-}
-
-/// What the shell must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Keep the record just read: it will be attempted.
-    Keep {
-        /// Where.
-        place: Place,
-        /// Its offset.
-        offset: i64,
-    },
-    /// Attempt this kept record.
-    Attempt {
-        /// Where.
-        place: Place,
-        /// Its offset.
-        offset: i64,
-        /// Its lane.
-        lane: LaneKey,
-        /// Which attempt, from 1.
-        attempt: u32,
-    },
-    /// Forget this kept record: it is settled.
-    Forget {
-        /// Where.
-        place: Place,
-        /// Its offset.
-        offset: i64,
-    },
-    /// Read this partition again, from [`Machine::read_from`].
-    Rescan {
-        /// Where.
-        place: Place,
-    },
-    /// The endpoint is gone: disable the subscription. Attempts have stopped.
-    Disable,
-}
-
-/// A lane that waits after a failure, for people to look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitingLane {
-    /// Where.
-    pub place: Place,
-    /// The record that fails.
-    pub offset: i64,
-    /// Failed attempts.
-    pub attempts: u32,
-    /// When it is tried again.
-    pub due_ms: u64,
-    /// How the last attempt ended.
-    pub outcome: Outcome,
-}
-
-/// Cursors to persist together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// Changed cursors.
-    pub cursors: Vec<(Place, Cursor)>,
-}
+pub use exchange::{Action, Commit, Input, Limits, Mode, Verdict, WaitingLane};
 
 type LaneId = (Place, LaneKey);
 
@@ -198,6 +78,7 @@ pub struct Machine {
     delivered: u64,
     failed_attempts: u64,
     compacted: u64,
+    withheld: u64,
 }
 
 impl Machine {
@@ -229,17 +110,19 @@ impl Machine {
             delivered: 0,
             failed_attempts: 0,
             compacted: 0,
+            withheld: 0,
         }
     }
 
     /// Takes in what happened and says what to do.
     pub fn step(&mut self, now_ms: u64, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Record { place, offset, lane, matched } => self.record(place, offset, lane, matched, actions),
+            Input::Record { place, offset, lane, verdict } => self.record(place, offset, lane, verdict, actions),
             Input::AtEnd { place } => self.end_rescan(place, actions),
             Input::Attempted { place, offset, lane, outcome, entropy } => {
                 self.attempted(now_ms, (place, lane), offset, outcome, entropy, actions)
             }
+            Input::Withhold { place, offset, lane } => self.withhold((place, lane), offset, actions),
             Input::Persisted => self.settling = None,
             Input::Mode(mode) => self.set_mode(mode),
             Input::Tick => {}
@@ -310,6 +193,11 @@ impl Machine {
         self.compacted
     }
 
+    /// Wanted records that were withheld, since this machine started.
+    pub fn withheld(&self) -> u64 {
+        self.withheld
+    }
+
     /// The cursors as they are now.
     pub fn cursors(&self) -> impl Iterator<Item = (Place, &Cursor)> {
         self.parts.iter().map(|(place, part)| (*place, &part.cursor))
@@ -328,21 +216,25 @@ impl Machine {
         self.pending + self.settled + self.settling.unwrap_or(0)
     }
 
-    fn record(&mut self, place: Place, offset: i64, key: LaneKey, matched: bool, actions: &mut Vec<Action>) {
+    fn record(&mut self, place: Place, offset: i64, key: LaneKey, verdict: Verdict, actions: &mut Vec<Action>) {
         let Some(part) = self.parts.get(&place) else { return };
         if offset < part.cursor.scanned_to {
-            self.reread(place, offset, key, matched, actions);
+            self.reread(place, offset, key, verdict, actions);
         } else {
             self.end_rescan(place, actions);
-            self.scan(place, offset, key, matched, actions);
+            self.scan(place, offset, key, verdict, actions);
         }
     }
 
-    fn scan(&mut self, place: Place, offset: i64, key: LaneKey, matched: bool, actions: &mut Vec<Action>) {
+    fn scan(&mut self, place: Place, offset: i64, key: LaneKey, verdict: Verdict, actions: &mut Vec<Action>) {
         let Some(part) = self.parts.get_mut(&place) else { return };
         part.cursor.scanned_to = offset + 1;
         part.dirty = true;
-        if !matched || part.cursor.collapsed.contains_key(&key) {
+        if verdict == Verdict::Unwanted || part.cursor.collapsed.contains_key(&key) {
+            return;
+        }
+        if verdict == Verdict::Withheld {
+            self.withheld += 1;
             return;
         }
         let held = self.lanes.get(&(place, key)).map_or(0, |lane| lane.queue.len());
@@ -354,23 +246,46 @@ impl Machine {
         }
     }
 
-    fn reread(&mut self, place: Place, offset: i64, key: LaneKey, matched: bool, actions: &mut Vec<Action>) {
+    fn reread(&mut self, place: Place, offset: i64, key: LaneKey, verdict: Verdict, actions: &mut Vec<Action>) {
         let window_full = self.window_used() >= self.limits.pending_max;
         let Some(part) = self.parts.get_mut(&place) else { return };
         let lane = self.lanes.get(&(place, key));
         if part.cursor.pending.contains(&offset) {
             // Pending stays pending, whatever the filter says today.
             let held = lane.is_some_and(|lane| lane.queue.binary_search(&offset).is_ok());
-            if !held {
-                self.enqueue(place, offset, key, actions);
+            match (held, verdict) {
+                (true, Verdict::Withheld) => self.withhold((place, key), offset, actions),
+                (false, Verdict::Withheld) => {
+                    self.withheld += 1;
+                    self.settle(place, offset);
+                }
+                (true, _) => {}
+                (false, _) => self.enqueue(place, offset, key, actions),
             }
             return;
         }
+        let event_held = || lane.is_some_and(|lane| lane.queue.binary_search(&(offset - 1)).is_ok());
+        if verdict == Verdict::Orphan && part.cursor.pending.contains(&(offset - 1)) && !event_held() {
+            // Compaction took the event while it was pending; nobody would learn that the key is gone.
+            part.cursor.pending.remove(&(offset - 1));
+            part.cursor.pending.insert(offset);
+            part.dirty = true;
+            self.enqueue(place, offset, key, actions);
+            return;
+        }
         let Some(mark) = part.cursor.collapsed.get(&key).copied() else { return };
-        if !matched || offset <= mark {
+        if verdict == Verdict::Unwanted || offset <= mark {
             return;
         }
         let Some(Rescan { refused, .. }) = &mut part.rescan else { return };
+        if verdict == Verdict::Withheld {
+            if !refused.contains(&key) {
+                part.cursor.collapsed.insert(key, offset);
+                part.dirty = true;
+                self.withheld += 1;
+            }
+            return;
+        }
         let full = window_full || lane.is_some_and(|lane| lane.queue.len() >= self.limits.pending_per_key_max);
         if full || refused.contains(&key) {
             // Once refused, all later ones too, or the lane would overtake itself.
@@ -424,8 +339,13 @@ impl Machine {
             return;
         }
         self.in_flight -= 1;
-        if outcome == Outcome::Delivered {
-            self.settle(id, offset, actions);
+        match outcome {
+            Outcome::Delivered => self.delivered += 1,
+            Outcome::Withheld => self.withheld += 1,
+            _ => {}
+        }
+        if matches!(outcome, Outcome::Delivered | Outcome::Withheld) {
+            self.end_first(id, actions);
             return;
         }
         self.failed_attempts += 1;
@@ -437,7 +357,7 @@ impl Machine {
                 self.throttled_until_ms = self.throttled_until_ms.max(now_ms.saturating_add(retry_after_ms));
                 backoff_ms.max(retry_after_ms)
             }
-            Outcome::Delivered | Outcome::Gone | Outcome::Failed => backoff_ms,
+            Outcome::Delivered | Outcome::Withheld | Outcome::Gone | Outcome::Failed => backoff_ms,
         };
         let due_ms = now_ms.saturating_add(wait_ms);
         lane.state = LaneState::Waiting { due_ms, outcome };
@@ -448,27 +368,49 @@ impl Machine {
         }
     }
 
-    fn settle(&mut self, id: LaneId, offset: i64, actions: &mut Vec<Action>) {
-        let (place, _) = id;
+    fn settle(&mut self, place: Place, offset: i64) {
         if let Some(part) = self.parts.get_mut(&place) {
             part.cursor.pending.remove(&offset);
             part.dirty = true;
         }
         self.pending -= 1;
         self.settled += 1;
-        self.delivered += 1;
-        actions.push(Action::Forget { place, offset });
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.queue.pop_front();
-            lane.attempts = 0;
-            if lane.queue.is_empty() {
-                self.lanes.remove(&id);
-            } else {
-                lane.state = LaneState::Ready;
-                self.ready.push_back(id);
-            }
+    }
+
+    /// The first record of a lane is settled: the next is to be attempted.
+    fn end_first(&mut self, id: LaneId, actions: &mut Vec<Action>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(offset) = lane.queue.pop_front() else { return };
+        lane.attempts = 0;
+        if lane.queue.is_empty() {
+            self.lanes.remove(&id);
+        } else if lane.state != LaneState::Ready {
+            lane.state = LaneState::Ready;
+            self.ready.push_back(id);
         }
-        self.rescan_if_drained(place, actions);
+        self.settle(id.0, offset);
+        actions.push(Action::Forget { place: id.0, offset });
+        self.rescan_if_drained(id.0, actions);
+    }
+
+    fn withhold(&mut self, id: LaneId, offset: i64, actions: &mut Vec<Action>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Ok(index) = lane.queue.binary_search(&offset) else { return };
+        if index > 0 {
+            lane.queue.remove(index);
+            self.settle(id.0, offset);
+            actions.push(Action::Forget { place: id.0, offset });
+            self.rescan_if_drained(id.0, actions);
+        } else if lane.state == LaneState::InFlight {
+            // What is on its way can't be called back; its end tells.
+            return;
+        } else {
+            if let LaneState::Waiting { due_ms, .. } = lane.state {
+                self.timers.remove(&(due_ms, id));
+            }
+            self.end_first(id, actions);
+        }
+        self.withheld += 1;
     }
 
     /// Reads collapsed lanes again when one of them has come down to a quarter.
@@ -520,6 +462,10 @@ impl Machine {
             let Some(id) = self.ready.pop_front() else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let Some(offset) = lane.queue.front().copied() else { continue };
+            // A lane that was emptied and filled again while it was queued here stands in twice.
+            if lane.state != LaneState::Ready {
+                continue;
+            }
             lane.state = LaneState::InFlight;
             self.in_flight += 1;
             actions.push(Action::Attempt { place: id.0, offset, lane: id.1, attempt: lane.attempts.saturating_add(1) });

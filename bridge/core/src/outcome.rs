@@ -33,6 +33,8 @@ pub enum Outcome {
     },
     /// Try again on the schedule.
     Failed,
+    /// Nothing was sent: right before the attempt it turned out that the record may not leave.
+    Withheld,
 }
 
 /// The meaning of an answer.

@@ -159,10 +159,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: EgressPolicy) -> Resul
     }
     let (types, topics) = parse_types(members.get("types"), catalogue, &mut faults);
     let sink = parse_sink(members.get("sink"), policy, &mut faults);
-    let description = optional_text(members, "description", &mut faults);
-    if description.as_ref().is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX) {
-        faults.push(Fault::new("/description", format!("is longer than {DESCRIPTION_CHARS_MAX} characters")));
-    }
+    let description = parse_description(members, &mut faults);
     let start = optional_text(members, "start", &mut faults).map_or(Start::Now, |text| {
         Start::try_from(text).unwrap_or_else(|why| {
             faults.push(Fault::new("/start", why));
@@ -176,7 +173,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: EgressPolicy) -> Resul
     if faults.is_empty() { Ok(NewSubscription { types, topics, sink, description, start, secret }) } else { Err(faults) }
 }
 
-fn parse_types(value: Option<&Value>, catalogue: &Catalogue, faults: &mut Vec<Fault>) -> (Vec<String>, Vec<String>) {
+pub(crate) fn parse_types(value: Option<&Value>, catalogue: &Catalogue, faults: &mut Vec<Fault>) -> (Vec<String>, Vec<String>) {
     let items = match value {
         Some(Value::Array(items)) if (1..=TYPES_MAX).contains(&items.len()) => items.as_slice(),
         _ => {
@@ -210,7 +207,7 @@ fn parse_types(value: Option<&Value>, catalogue: &Catalogue, faults: &mut Vec<Fa
     (types, topics)
 }
 
-fn parse_sink(value: Option<&Value>, policy: EgressPolicy, faults: &mut Vec<Fault>) -> String {
+pub(crate) fn parse_sink(value: Option<&Value>, policy: EgressPolicy, faults: &mut Vec<Fault>) -> String {
     let Some(sink) = value.and_then(Value::as_str) else {
         faults.push(Fault::new("/sink", "is missing: the https address that events are posted to"));
         return String::new();
@@ -221,6 +218,14 @@ fn parse_sink(value: Option<&Value>, policy: EgressPolicy, faults: &mut Vec<Faul
         faults.push(Fault::new("/sink", format!("is refused: {why}")));
     }
     sink.to_owned()
+}
+
+pub(crate) fn parse_description(members: &Map<String, Value>, faults: &mut Vec<Fault>) -> Option<String> {
+    let description = optional_text(members, "description", faults);
+    if description.as_ref().is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX) {
+        faults.push(Fault::new("/description", format!("is longer than {DESCRIPTION_CHARS_MAX} characters")));
+    }
+    description
 }
 
 fn optional_text(members: &Map<String, Value>, name: &str, faults: &mut Vec<Fault>) -> Option<String> {

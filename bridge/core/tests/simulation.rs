@@ -1,5 +1,5 @@
 //! The machine under a seeded scheduler with virtual time: receivers that fail, throttle and
-//! vanish, commits that lag, crashes at any step, a log with gaps.
+//! vanish, commits that lag, crashes at any step, a log with gaps, keys that are removed.
 //!
 //! The oracle sees only what left and what the log holds; it shares no code with the machine.
 //! A failing seed is printed: `RYGGRAD_SEED=n cargo test -p ryggrad-bridge-core --test simulation`.
@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ryggrad_bridge_core::cursor::{Cursor, LaneKey, Place};
-use ryggrad_bridge_core::machine::{Action, Input, Limits, Machine, Mode};
+use ryggrad_bridge_core::machine::{Action, Input, Limits, Machine, Mode, Verdict};
 use ryggrad_bridge_core::outcome::Outcome;
 use ryggrad_bridge_core::retry::RetryPolicy;
 
@@ -50,6 +50,36 @@ enum Bug {
     OvertakeWithinKey,
     ForgetPendingOnRestart,
     DeliverAfterGone,
+    AttemptRemoved,
+    ForgetRemovalsOnRestart,
+    WithholdTheRemovalItself,
+}
+
+/// A key was removed: what lies below the offset must not leave in attempts begun later.
+#[derive(Clone, Copy)]
+struct Removed {
+    below: i64,
+    at_step: u64,
+}
+
+/// An attempt under way.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    place: Place,
+    offset: i64,
+    lane: LaneKey,
+    began: u64,
+    /// The look right before the attempt said that it must not be made.
+    withheld: bool,
+}
+
+/// What the receiver took.
+#[derive(Clone, Copy)]
+struct Arrival {
+    partition: i32,
+    offset: i64,
+    /// The step in which its attempt began.
+    began: u64,
 }
 
 struct World {
@@ -61,13 +91,18 @@ struct World {
     /// Per partition: where the reader stands.
     reader: BTreeMap<i32, i64>,
     kept: BTreeSet<(Place, i64)>,
-    in_flight: Vec<(Place, i64, LaneKey)>,
+    in_flight: Vec<UnderWay>,
     commit: Option<Vec<(Place, Cursor)>>,
     now_ms: u64,
     failing: BTreeSet<u64>,
     gone_until_resumed: bool,
+    steps: u64,
+    /// By partition and key.
+    removed: BTreeMap<(i32, u64), Vec<Removed>>,
+    /// Removals up to this step are unknown to the shell: a planted bug.
+    forgot_until: u64,
     /// Every delivery that the receiver took, in order.
-    received: Vec<(i32, i64)>,
+    received: Vec<Arrival>,
     coverage: BTreeMap<&'static str, u64>,
     bug: Bug,
 }
@@ -119,6 +154,9 @@ impl World {
             now_ms: 0,
             failing,
             gone_until_resumed: false,
+            steps: 0,
+            removed: BTreeMap::new(),
+            forgot_until: 0,
             received: Vec::new(),
             coverage: BTreeMap::new(),
             bug,
@@ -129,7 +167,52 @@ impl World {
         *self.coverage.entry(what).or_default() += 1;
     }
 
+    fn arrive(&mut self, place: Place, offset: i64, began: u64) {
+        self.received.push(Arrival { partition: place.partition, offset, began });
+    }
+
+    fn is_removed(&self, place: Place, offset: i64) -> bool {
+        let key = self.log[&place.partition].iter().find(|entry| entry.offset == offset).unwrap().key;
+        let known = self.removed.get(&(place.partition, key)).into_iter().flatten().filter(|removed| removed.at_step >= self.forgot_until);
+        let reach = i64::from(self.bug == Bug::WithholdTheRemovalItself);
+        known.into_iter().any(|removed| offset < removed.below + reach)
+    }
+
+    /// The end of a key is published somewhere ahead of, or among, what the subscription has read.
+    fn remove(&mut self) {
+        let partition = self.random.below(2) as i32;
+        // Half of them hit a key that has something pending.
+        let kept: Vec<i64> = self.kept.iter().filter(|(at, _)| at.partition == partition).map(|(_, offset)| *offset).collect();
+        let entries = &self.log[&partition];
+        let key = if self.random.chance(50) && !kept.is_empty() {
+            let offset = kept[self.random.below(kept.len() as u64) as usize];
+            entries.iter().find(|entry| entry.offset == offset).unwrap().key
+        } else {
+            self.random.below(KEYS)
+        };
+        let of_key: Vec<i64> = entries.iter().filter(|entry| entry.key == key).map(|entry| entry.offset).collect();
+        let Some(below) = of_key.get(self.random.below(of_key.len().max(1) as u64) as usize).copied() else { return };
+        self.removed.entry((partition, key)).or_default().push(Removed { below, at_step: self.steps });
+        self.cover("removed");
+    }
+
+    /// The shell hears of removals some time after they are in force.
+    fn hear_of_removals(&mut self) {
+        let kept: Vec<(Place, i64)> = self.kept.iter().rev().copied().filter(|(place, offset)| self.is_removed(*place, *offset)).collect();
+        for (place, offset) in kept {
+            let waiting = self.machine.waiting().any(|lane| (lane.place, lane.offset) == (place, offset));
+            if self.kept.contains(&(place, offset)) {
+                let lane = self.lane_of(place, offset).unwrap();
+                self.step(Input::Withhold { place, offset, lane });
+            }
+            if !self.kept.contains(&(place, offset)) {
+                self.cover(if waiting { "withheld in retry" } else { "withheld while pending" });
+            }
+        }
+    }
+
     fn step(&mut self, input: Input) {
+        self.steps += 1;
         let mut actions = Vec::new();
         self.machine.step(self.now_ms, input, &mut actions);
         for action in actions {
@@ -138,7 +221,8 @@ impl World {
                 Action::Forget { place, offset } => assert!(self.kept.remove(&(place, offset)), "forgot what was not kept"),
                 Action::Attempt { place, offset, lane, .. } => {
                     assert!(self.kept.contains(&(place, offset)), "attempted what was not kept");
-                    self.in_flight.push((place, offset, lane));
+                    let withheld = self.bug != Bug::AttemptRemoved && self.is_removed(place, offset);
+                    self.in_flight.push(UnderWay { place, offset, lane, began: self.steps, withheld });
                     if self.bug == Bug::OvertakeWithinKey {
                         self.overtake(place, offset, lane);
                     }
@@ -157,7 +241,7 @@ impl World {
     fn overtake(&mut self, at: Place, offset: i64, lane: LaneKey) {
         let next = self.kept.iter().find(|(kept_at, kept)| *kept_at == at && *kept > offset && self.lane_of(at, *kept) == Some(lane));
         if let Some((_, next)) = next {
-            self.received.push((at.partition, *next));
+            self.received.push(Arrival { partition: at.partition, offset: *next, began: self.steps });
         }
     }
 
@@ -177,7 +261,17 @@ impl World {
             return;
         }
         self.reader.insert(partition, entry.offset + 1);
-        self.step(Input::Record { place: place(partition), offset: entry.offset, lane: lane(entry.key), matched: entry.matched });
+        let removed = self.is_removed(place(partition), entry.offset);
+        let verdict = match (entry.matched, removed) {
+            (false, _) => Verdict::Unwanted,
+            (true, false) => Verdict::Wanted,
+            (true, true) => Verdict::Withheld,
+        };
+        let withheld = self.machine.withheld();
+        self.step(Input::Record { place: place(partition), offset: entry.offset, lane: lane(entry.key), verdict });
+        if self.machine.withheld() > withheld {
+            self.cover("withheld when read");
+        }
     }
 
     fn answer(&mut self, calm: bool) {
@@ -185,7 +279,12 @@ impl World {
             return;
         }
         let index = self.random.below(self.in_flight.len() as u64) as usize;
-        let (place, offset, lane) = self.in_flight.swap_remove(index);
+        let UnderWay { place, offset, lane, began, withheld } = self.in_flight.swap_remove(index);
+        if withheld {
+            self.cover("withheld at an attempt");
+            self.step(Input::Attempted { place, offset, lane, outcome: Outcome::Withheld, entropy: 0 });
+            return;
+        }
         let key = self.log[&place.partition].iter().find(|entry| entry.offset == offset).unwrap().key;
         let roll = if calm { 100 } else { self.random.below(100) };
         let outcome = match roll {
@@ -196,7 +295,7 @@ impl World {
             15 => Outcome::Gone,
             // The receiver took it, but the answer was lost on the way.
             16..22 => {
-                self.received.push((place.partition, offset));
+                self.arrive(place, offset, began);
                 self.cover("answer lost");
                 Outcome::Failed
             }
@@ -208,12 +307,13 @@ impl World {
             Outcome::Throttled { .. } => "throttled",
             Outcome::Hopeless => "hopeless",
             Outcome::Gone => "gone",
+            Outcome::Withheld => "withheld",
         });
         if outcome == Outcome::Delivered {
             if self.gone_until_resumed && self.bug == Bug::None {
                 self.cover("delivered while stopping");
             }
-            self.received.push((place.partition, offset));
+            self.arrive(place, offset, began);
         }
         let reported = match self.bug {
             Bug::DropOnFailure if outcome == Outcome::Failed => Outcome::Delivered,
@@ -251,6 +351,9 @@ impl World {
         self.in_flight.clear();
         self.commit = None;
         self.gone_until_resumed = false;
+        if self.bug == Bug::ForgetRemovalsOnRestart {
+            self.forgot_until = self.steps + 1;
+        }
     }
 
     fn random_step(&mut self) {
@@ -266,7 +369,9 @@ impl World {
                 self.step(Input::Tick);
             }
             94..96 => self.crash(),
-            96..98 => {
+            96 if self.random.chance(25) => self.remove(),
+            96 => self.hear_of_removals(),
+            97 => {
                 self.step(Input::Mode(Mode::Stopped));
                 self.cover("stopped");
             }
@@ -282,6 +387,7 @@ impl World {
     /// All faults end: everything must come to rest.
     fn settle_down(&mut self) {
         self.gone_until_resumed = false;
+        self.hear_of_removals();
         self.step(Input::Mode(Mode::Running));
         for _ in 0..200_000 {
             self.read(0);
@@ -320,7 +426,8 @@ fn run(seed: u64, bug: Bug) -> Result<BTreeMap<&'static str, u64>, String> {
             && world.random.chance(30)
             && let Some((place, offset)) = world.kept.first().copied()
         {
-            world.received.push((place.partition, offset));
+            let began = world.steps;
+            world.arrive(place, offset, began);
             delivered_after_gone += 1;
         }
         if gone && world.gone_until_resumed && world.in_flight.len() > before {
@@ -333,13 +440,25 @@ fn run(seed: u64, bug: Bug) -> Result<BTreeMap<&'static str, u64>, String> {
     world.settle_down();
 
     let mut first_seen: HashMap<(i32, i64), usize> = HashMap::new();
-    for (index, delivery) in world.received.iter().enumerate() {
-        first_seen.entry(*delivery).or_insert(index);
+    for (index, arrival) in world.received.iter().enumerate() {
+        first_seen.entry((arrival.partition, arrival.offset)).or_insert(index);
     }
+    for arrival in &world.received {
+        let key = world.log[&arrival.partition].iter().find(|entry| entry.offset == arrival.offset).unwrap().key;
+        let mut removed = world.removed.get(&(arrival.partition, key)).into_iter().flatten();
+        if removed.any(|removed| arrival.offset < removed.below && arrival.began > removed.at_step) {
+            return Err(format!("offset {} of partition {} left after its key was removed", arrival.offset, arrival.partition));
+        }
+    }
+    let removed = |partition, entry: &Entry| {
+        let mut removed = world.removed.get(&(partition, entry.key)).into_iter().flatten();
+        removed.any(|removed| entry.offset < removed.below)
+    };
     for (partition, entries) in &world.log {
         let mut latest_of_key: HashMap<u64, usize> = HashMap::new();
         for entry in entries {
             match (entry.matched, first_seen.get(&(*partition, entry.offset))) {
+                (true, None) if removed(*partition, entry) => {}
                 (true, None) => return Err(format!("offset {} of partition {partition} is missing", entry.offset)),
                 (false, Some(_)) => return Err(format!("offset {} of partition {partition} was not subscribed to", entry.offset)),
                 (false, None) => {}
@@ -374,7 +493,23 @@ fn nothing_is_lost_or_reordered_whatever_happens() {
     }
     println!("{schedules} schedules; covered: {coverage:?}");
     if schedules > 1 {
-        for what in ["answer lost", "crash", "delivered", "failed", "gone", "hopeless", "rescan", "stopped", "throttled", "window full"] {
+        for what in [
+            "answer lost",
+            "crash",
+            "delivered",
+            "failed",
+            "gone",
+            "hopeless",
+            "removed",
+            "rescan",
+            "stopped",
+            "throttled",
+            "window full",
+            "withheld at an attempt",
+            "withheld in retry",
+            "withheld when read",
+            "withheld while pending",
+        ] {
             assert!(coverage.get(what).is_some_and(|times| *times >= 100), "{what} hardly happened: {coverage:?}");
         }
     }
@@ -382,7 +517,16 @@ fn nothing_is_lost_or_reordered_whatever_happens() {
 
 #[test]
 fn planted_bugs_are_found() {
-    for bug in [Bug::SettleBeforeAnswer, Bug::DropOnFailure, Bug::OvertakeWithinKey, Bug::ForgetPendingOnRestart, Bug::DeliverAfterGone] {
+    for bug in [
+        Bug::SettleBeforeAnswer,
+        Bug::DropOnFailure,
+        Bug::OvertakeWithinKey,
+        Bug::ForgetPendingOnRestart,
+        Bug::DeliverAfterGone,
+        Bug::AttemptRemoved,
+        Bug::ForgetRemovalsOnRestart,
+        Bug::WithholdTheRemovalItself,
+    ] {
         let found = (0..200).find_map(|seed| run(seed, bug).err().map(|why| (seed, why)));
         let Some((seed, why)) = found else { panic!("{bug:?} was not found in 200 schedules") };
         println!("{bug:?}: found at seed {seed}: {why}");

@@ -1,10 +1,13 @@
-//! Who calls: a bearer token's organisation, or the operator.
+//! Who calls: the operator, or a bearer token's organisation in the token's roles.
+//!
+//! Must never tell a caller more than which role is missing.
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq;
@@ -13,31 +16,32 @@ use super::Shared;
 use crate::problem::Problem;
 
 /// The caller of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// Whoever runs this installation.
-    Operator,
-    /// An organisation.
-    Organisation(Organisasjonsnummer),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// None for the operator's own token.
+    organisation: Option<Organisasjonsnummer>,
+    roles: Roles,
 }
 
 impl Caller {
-    /// Whose things the caller may see: one organisation's, or everyone's.
-    pub fn sight(self) -> Option<Organisasjonsnummer> {
-        match self {
-            Self::Operator => None,
-            Self::Organisation(organisation) => Some(organisation),
+    /// Whose subscriptions the caller may see and change: one organisation's, or everyone's.
+    pub fn sight(&self) -> Result<Option<Organisasjonsnummer>, Problem> {
+        if self.roles.has(Role::Operate) {
+            return Ok(None);
         }
+        self.needs(Role::Subscribe)?;
+        Ok(self.organisation)
     }
 
-    /// The organisation, for what only an organisation may do.
-    pub fn organisation(self) -> Result<Organisasjonsnummer, Problem> {
-        self.sight().ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
+    /// The organisation that the caller subscribes for.
+    pub fn subscriber(&self) -> Result<Organisasjonsnummer, Problem> {
+        self.needs(Role::Subscribe)?;
+        self.organisation.ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
     }
 
-    /// Refuses everyone but the operator.
-    pub fn operator(self) -> Result<(), Problem> {
-        if self == Self::Operator { Ok(()) } else { Err(Problem::forbidden("only the operator may do that")) }
+    /// Refuses everyone who lacks a role.
+    pub fn needs(&self, role: Role) -> Result<(), Problem> {
+        if self.roles.has(role) { Ok(()) } else { Err(Problem::lacks(role)) }
     }
 }
 
@@ -54,11 +58,11 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         }
         let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
         if operator {
-            return Ok(Self::Operator);
+            return Ok(Self { organisation: None, roles: Roles::all() });
         }
-        let organisation = shared.ready()?.tokens.organisation(token, jiff::Timestamp::now()).await;
-        organisation
-            .map(Self::Organisation)
+        let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
+        bearer
+            .map(|(organisation, roles)| Self { organisation: Some(organisation), roles })
             .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
     }
 }

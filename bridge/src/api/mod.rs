@@ -71,7 +71,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let request_bytes_max = shared.config.request_bytes_max;
     Router::new()
         .route("/v1/subscriptions", post(subscriptions::create).get(subscriptions::list))
-        .route("/v1/subscriptions/{id}", get(subscriptions::show).delete(subscriptions::delete))
+        .route("/v1/subscriptions/{id}", get(subscriptions::show).patch(subscriptions::patch).delete(subscriptions::delete))
         .route("/v1/subscriptions/{id}/pause", post(subscriptions::pause))
         .route("/v1/subscriptions/{id}/resume", post(subscriptions::resume))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))

@@ -9,6 +9,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::egress::EgressPolicy;
+use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::subscription::{Fault, State as SubscriptionState, Subscription, parse};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ pub fn json_body(body: Result<Bytes, BytesRejection>, limit_bytes: usize) -> Res
 
 /// Makes a subscription.
 pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let organisation = caller.organisation()?;
+    let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
     let policy = EgressPolicy { development: shared.config.development_egress };
@@ -52,7 +53,7 @@ pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Res
 
 /// The caller's subscriptions.
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
-    let found = shared.ready()?.subscriptions.list(caller.sight()).await;
+    let found = shared.ready()?.subscriptions.list(caller.sight()?).await;
     Ok(Json(json!({"subscriptions": found.iter().map(Subscription::public).collect::<Vec<_>>()})))
 }
 
@@ -63,6 +64,22 @@ pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
     let mut shown = subscription.public();
     shown.insert("status".to_owned(), json!(ready.subscriptions.status(subscription.id).await));
     Ok(Json(Value::Object(shown)))
+}
+
+/// Changes a subscription by a JSON merge patch; in force when it is answered, also for retries.
+pub async fn patch(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let subscription = own(ready, caller, id).await?;
+    let body = json_body(body, shared.config.request_bytes_max)?;
+    let policy = EgressPolicy { development: shared.config.development_egress };
+    let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), policy).map_err(Problem::invalid)?;
+    let changed = ready.subscriptions.patch(subscription.id, patch).await?;
+    changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
 }
 
 /// Stops deliveries; the cursor stands.
@@ -86,11 +103,12 @@ pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -
 async fn set_state(shared: &Shared, caller: Caller, id: Id, state: SubscriptionState) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
-    let changed = ready.subscriptions.set_state(subscription.id, state, None).await?;
+    let changed = ready.subscriptions.set_state(subscription.id, state).await?;
     changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
 }
 
 async fn own(ready: &Ready, caller: Caller, Id(id): Id) -> Result<Subscription, Problem> {
+    let sight = caller.sight()?;
     let id = id.ok_or_else(|| Problem::not_found("subscription"))?;
-    ready.subscriptions.get(caller.sight(), id).await.ok_or_else(|| Problem::not_found("subscription"))
+    ready.subscriptions.get(sight, id).await.ok_or_else(|| Problem::not_found("subscription"))
 }

@@ -1,4 +1,4 @@
-//! `/v1/tokens`, for the operator.
+//! `/v1/tokens`, for operators.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
+use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_bridge_core::subscription::Fault;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
@@ -22,7 +23,15 @@ use crate::problem::Problem;
 const LIFE_S_DEFAULT: i64 = 30 * 24 * 3_600;
 /// Longest life of a token.
 const LIFE_S_MAX: i64 = 366 * 24 * 3_600;
-const MEMBERS: [&str; 3] = ["organisation", "description", "expires_in_s"];
+const MEMBERS: [&str; 4] = ["organisation", "roles", "description", "expires_in_s"];
+
+/// A checked request.
+struct Wish {
+    organisation: Organisasjonsnummer,
+    roles: Roles,
+    description: Option<String>,
+    life_s: i64,
+}
 
 fn unavailable(error: &ryggrad_log::Error) -> Problem {
     tracing::warn!(error = error.chain(), "a token was not changed");
@@ -31,26 +40,28 @@ fn unavailable(error: &ryggrad_log::Error) -> Problem {
 
 /// Issues a token. Its text is shown this once.
 pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    caller.operator()?;
+    caller.needs(Role::Operate)?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
-    let (organisation, description, life_s) = parse(&body).map_err(Problem::invalid)?;
+    let Wish { organisation, roles, description, life_s } = parse(&body).map_err(Problem::invalid)?;
     let now = Timestamp::now();
     let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
-    let (token, text) = ready.tokens.issue(organisation, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
-    let shown = json!({"id": token.id, "organisation": token.organisation, "token": text, "expires_at": token.expires_at});
+    let (token, text) = ready.tokens.issue(organisation, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
+    let shown = json!({
+        "id": token.id, "organisation": token.organisation, "roles": token.roles, "token": text, "expires_at": token.expires_at,
+    });
     Ok((StatusCode::CREATED, Json(shown)).into_response())
 }
 
 /// All tokens, without their texts.
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
-    caller.operator()?;
+    caller.needs(Role::Operate)?;
     Ok(Json(json!({"tokens": shared.ready()?.tokens.list().await})))
 }
 
 /// Revokes a token; the next request with it is refused.
 pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): Id) -> Result<StatusCode, Problem> {
-    caller.operator()?;
+    caller.needs(Role::Operate)?;
     let id = id.ok_or_else(|| Problem::not_found("token"))?;
     match shared.ready()?.tokens.revoke(id).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
@@ -59,7 +70,7 @@ pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): I
     }
 }
 
-fn parse(body: &Value) -> Result<(Organisasjonsnummer, Option<String>, i64), Vec<Fault>> {
+fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
     let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
     let mut faults = Vec::new();
     for name in members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
@@ -69,6 +80,13 @@ fn parse(body: &Value) -> Result<(Organisasjonsnummer, Option<String>, i64), Vec
     if let Err(why) = &organisation {
         faults.push(Fault::new("/organisation", why.to_string()));
     }
+    let roles = match members.get("roles") {
+        None | Some(Value::Null) => Roles::default(),
+        Some(value) => Roles::parse(value).unwrap_or_else(|why| {
+            faults.push(Fault::new("/roles", why));
+            Roles::default()
+        }),
+    };
     let description = match members.get("description") {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.chars().count() <= 200 => Some(text.clone()),
@@ -85,7 +103,7 @@ fn parse(body: &Value) -> Result<(Organisasjonsnummer, Option<String>, i64), Vec
         }),
     };
     match organisation {
-        Ok(organisation) if faults.is_empty() => Ok((organisation, description, life_s)),
+        Ok(organisation) if faults.is_empty() => Ok(Wish { organisation, roles, description, life_s }),
         _ => Err(faults),
     }
 }

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::channel::webhook::Webhook;
 use crate::config::BridgeConfig;
+use crate::removals::Removals;
 use crate::telemetry::Telemetry;
 use worker::Worker;
 
@@ -37,20 +38,22 @@ pub struct Context {
     pub webhook: Webhook,
     /// The cursor store's writer.
     pub writer: Writer,
+    /// Keys removed for legal reasons.
+    pub removals: Arc<Removals>,
     /// Metrics.
     pub telemetry: Telemetry,
     /// One permit per attempt at the same time, over all subscriptions.
     pub permits: Arc<Semaphore>,
-    /// Where workers tell that an endpoint is gone.
-    pub gone: mpsc::Sender<Uuid>,
+    /// Where workers tell that an endpoint is gone: the subscription, and the address.
+    pub gone: mpsc::Sender<(Uuid, String)>,
     /// Cancelled when the store fails: nothing can be promised any more, so the process ends.
     pub fatal: CancellationToken,
 }
 
 /// What a worker is told.
 enum Command {
-    /// Make attempts, or don't. Answered when it is in force.
-    Mode(Mode, oneshot::Sender<()>),
+    /// Go on as this subscription, with this secret if it is another. Answered when it is in force.
+    Change(Box<(Subscription, Option<Secret>)>, Mode, oneshot::Sender<()>),
     /// How are you?
     Status(oneshot::Sender<Value>),
 }
@@ -92,11 +95,11 @@ impl Engine {
         self.running.lock().await.insert(subscription.id, Handle { commands, drain, abandon, task });
     }
 
-    /// Starts or stops attempts; in force when it returns.
-    pub async fn set_mode(&self, id: Uuid, mode: Mode) {
-        let Some(commands) = self.commands(id).await else { return };
+    /// Makes a worker go on as the subscription is now; in force when it returns.
+    pub async fn change(&self, subscription: Subscription, secret: Option<Secret>, mode: Mode) {
+        let Some(commands) = self.commands(subscription.id).await else { return };
         let (told, in_force) = oneshot::channel();
-        if commands.send(Command::Mode(mode, told)).await.is_ok() {
+        if commands.send(Command::Change(Box::new((subscription, secret)), mode, told)).await.is_ok() {
             let _ = in_force.await;
         }
     }

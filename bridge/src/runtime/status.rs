@@ -28,6 +28,7 @@ pub const fn word(outcome: Outcome) -> &'static str {
         Outcome::Hopeless => "hopeless",
         Outcome::Throttled { .. } => "throttled",
         Outcome::Failed => "failed",
+        Outcome::Withheld => "withheld",
     }
 }
 
@@ -62,7 +63,7 @@ pub fn of_machine(
         .collect();
     json!({
         "pending": machine.pending(), "in_flight": machine.in_flight(), "delivered": machine.delivered(),
-        "failed_attempts": machine.failed_attempts(), "partitions": partitions, "waiting": waiting,
+        "failed_attempts": machine.failed_attempts(), "withheld": machine.withheld(), "partitions": partitions, "waiting": waiting,
     })
 }
 

@@ -4,15 +4,16 @@
 //! readers' limits; while the window is full, nothing is read.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use ryggrad_bridge_core::cursor::{Cursor, LaneKey, Place};
 use ryggrad_bridge_core::delivery::{delivery_id, render};
-use ryggrad_bridge_core::machine::{Action, Commit, Input, Limits, Machine, Mode};
+use ryggrad_bridge_core::machine::{Action, Commit, Input, Limits, Machine, Mode, Verdict};
 use ryggrad_bridge_core::matching::{Matcher, lane_of};
 use ryggrad_bridge_core::outcome::{Outcome, outcome};
+use ryggrad_bridge_core::removal::Leaving;
 use ryggrad_bridge_core::retry::RetryPolicy;
 use ryggrad_bridge_core::signature::Secret;
 use ryggrad_bridge_core::subscription::Subscription;
@@ -20,7 +21,7 @@ use ryggrad_log::Read;
 use ryggrad_schemas::LogRecord;
 use ryggrad_store::{Change, CommitError};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,16 +34,31 @@ use crate::telemetry::OutcomeLabel;
 
 /// What was read and not yet handed to the machine.
 enum Incoming {
-    Record { record: LogRecord, place: Place, wanted: bool },
+    Record { record: LogRecord, place: Place, echo: bool },
     AtEnd(Place),
 }
 
 /// A record that will be attempted.
+#[derive(Clone)]
 struct Kept {
     key: Option<String>,
+    lane: LaneKey,
     appended_ms: i64,
+    event_id: String,
     webhook_id: String,
     body: Bytes,
+}
+
+impl Kept {
+    fn leaving(&self, place: Place, offset: i64) -> Leaving<'_> {
+        Leaving { place, offset, appended_ms: self.appended_ms, key: self.key.as_deref().unwrap_or_default(), id: &self.event_id }
+    }
+}
+
+/// Where deliveries go. Read after an attempt got its permit, so that a change counts at once.
+struct Target {
+    sink: String,
+    secret: Secret,
 }
 
 /// An attempt that has ended.
@@ -50,14 +66,16 @@ struct Ended {
     place: Place,
     offset: i64,
     lane: LaneKey,
-    attempt: Attempt,
+    target: Arc<Target>,
+    /// None if the look right before it said that the record may not leave.
+    attempt: Option<Attempt>,
 }
 
 /// The worker.
 pub struct Worker {
     context: Arc<Context>,
     subscription: Subscription,
-    secret: Secret,
+    target: Arc<RwLock<Arc<Target>>>,
     matcher: Matcher,
     machine: Machine,
     readers: Vec<TopicReader>,
@@ -72,6 +90,7 @@ pub struct Worker {
     storing: Vec<(Place, i64)>,
     /// The machine's clock: wall time at start plus monotonic time since.
     started: (u64, Instant),
+    removals: watch::Receiver<u64>,
     last_attempt: Option<LastAttempt>,
     unreadable: u64,
     trouble: Option<String>,
@@ -99,9 +118,10 @@ impl Worker {
             matcher: Matcher::new(subscription.types.clone()),
             stored: cursors.iter().map(|(place, cursor)| (*place, cursor.scanned_to)).collect(),
             machine: Machine::new(limits, retry, mode, cursors),
+            removals: context.removals.subscribe(),
+            target: Arc::new(RwLock::new(Arc::new(Target { sink: subscription.sink.clone(), secret }))),
             context,
             subscription,
-            secret,
             readers,
             incoming: VecDeque::new(),
             kept: HashMap::new(),
@@ -130,6 +150,7 @@ impl Worker {
                     None => return,
                 },
                 Some(ended) = self.attempts.join_next() => self.attempt_ended(ended),
+                Ok(()) = self.removals.changed() => self.withhold_removed(),
                 outcome = finished(&mut self.commit) => self.committed(outcome),
                 (index, read) = next_of(&mut self.readers), if self.incoming.is_empty() => self.was_read(index, read),
                 () = tokio::time::sleep_until(wake_at) => self.step(Input::Tick),
@@ -182,9 +203,8 @@ impl Worker {
                 self.context.telemetry.scanned.inc_by(records.len() as u64);
                 for record in records {
                     let echo = reader.echoes.is_echo(&record);
-                    let wanted = !echo && self.matcher.wants(&record);
                     let place = Place { topic: reader.topic.id, partition: record.partition };
-                    self.incoming.push_back(Incoming::Record { record, place, wanted });
+                    self.incoming.push_back(Incoming::Record { record, place, echo });
                 }
             }
             Some(Read::AtEnd { partition }) => {
@@ -210,28 +230,55 @@ impl Worker {
                 return;
             }
             match self.incoming.pop_front() {
-                Some(Incoming::Record { record, place, wanted }) => self.take_record(&record, place, wanted),
+                Some(Incoming::Record { record, place, echo }) => self.take_record(&record, place, echo),
                 Some(Incoming::AtEnd(place)) => self.step(Input::AtEnd { place }),
                 None => return,
             }
         }
     }
 
-    fn take_record(&mut self, record: &LogRecord, place: Place, wanted: bool) {
-        let body = if wanted { self.render(record) } else { None };
-        let input = Input::Record { place, offset: record.offset, lane: lane_of(record), matched: body.is_some() };
-        let mut actions = Vec::new();
-        self.machine.step(self.now_ms(), input, &mut actions);
-        if let Some(body) = body
-            && actions.contains(&Action::Keep { place, offset: record.offset })
+    fn take_record(&mut self, record: &LogRecord, place: Place, echo: bool) {
+        let event_id = record.header("ce_id").unwrap_or_default();
+        let key = record.key.as_deref().unwrap_or_default();
+        let leaving = Leaving { place, offset: record.offset, appended_ms: record.timestamp_ms, key, id: event_id };
+        let (verdict, body) = if echo || !self.matcher.wants(record) {
+            (Verdict::Unwanted, None)
+        } else if self.context.removals.withholds(leaving) {
+            (Verdict::Withheld, None)
+        } else {
+            let body = self.render(record);
+            let verdict = if record.value.is_none() { Verdict::Orphan } else { Verdict::Wanted };
+            (if body.is_some() { verdict } else { Verdict::Unwanted }, body)
+        };
+        let lane = lane_of(record);
+        let actions = self.advance(Input::Record { place, offset: record.offset, lane, verdict });
+        // What is pending stays pending, also where the types have changed meanwhile.
+        if actions.contains(&Action::Keep { place, offset: record.offset })
+            && let Some(body) = body.or_else(|| self.render(record))
         {
             let webhook_id = delivery_id(self.subscription.id, &record.topic, record.partition, record.offset);
-            let kept = Kept { key: record.key.clone(), appended_ms: record.timestamp_ms, webhook_id, body };
+            let (key, event_id, appended_ms) = (record.key.clone(), event_id.to_owned(), record.timestamp_ms);
+            let kept = Kept { key, lane, appended_ms, event_id, webhook_id, body };
             self.kept_bytes += kept.body.len();
             self.kept.insert((place, record.offset), kept);
             self.context.telemetry.pending.inc();
         }
         self.act(actions);
+    }
+
+    /// Settles what is kept of keys that were removed meanwhile.
+    fn withhold_removed(&mut self) {
+        let (removals, mut found) = (&self.context.removals, Vec::new());
+        for ((place, offset), kept) in &self.kept {
+            if removals.withholds(kept.leaving(*place, *offset)) {
+                found.push((*place, *offset, kept.lane));
+            }
+        }
+        // From behind, so that none of them is attempted because the one before it was settled.
+        found.sort_unstable_by_key(|(_, offset, _)| std::cmp::Reverse(*offset));
+        for (place, offset, lane) in found {
+            self.step(Input::Withhold { place, offset, lane });
+        }
     }
 
     fn render(&mut self, record: &LogRecord) -> Option<Bytes> {
@@ -251,11 +298,17 @@ impl Worker {
     }
 
     fn step(&mut self, input: Input) {
+        let actions = self.advance(input);
+        self.act(actions);
+    }
+
+    fn advance(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
-        let compacted = self.machine.compacted();
+        let (compacted, withheld) = (self.machine.compacted(), self.machine.withheld());
         self.machine.step(self.now_ms(), input, &mut actions);
         self.context.telemetry.compacted.inc_by(self.machine.compacted() - compacted);
-        self.act(actions);
+        self.context.telemetry.withheld.inc_by(self.machine.withheld() - withheld);
+        actions
     }
 
     fn act(&mut self, actions: Vec<Action>) {
@@ -275,44 +328,65 @@ impl Worker {
                     }
                 }
                 Action::Disable => {
-                    let (gone, id) = (self.context.gone.clone(), self.subscription.id);
+                    let (gone, id, sink) = (self.context.gone.clone(), self.subscription.id, self.subscription.sink.clone());
                     // Not awaited here: the service that is told may be asking this worker.
-                    tokio::spawn(async move { gone.send(id).await });
+                    tokio::spawn(async move { gone.send((id, sink)).await });
                 }
             }
         }
     }
 
     fn attempt(&mut self, place: Place, offset: i64, lane: LaneKey) {
-        let Some(kept) = self.kept.get(&(place, offset)) else { return };
-        let (context, secret) = (Arc::clone(&self.context), self.secret.clone());
-        let (sink, id, body) = (self.subscription.sink.clone(), kept.webhook_id.clone(), kept.body.clone());
+        let Some(kept) = self.kept.get(&(place, offset)).cloned() else {
+            // It was pending and can't be read any more: there is nothing to send.
+            return self.step(Input::Attempted { place, offset, lane, outcome: Outcome::Withheld, entropy: 0 });
+        };
+        let (context, target) = (Arc::clone(&self.context), Arc::clone(&self.target));
         self.attempts.spawn(async move {
             // The semaphore is never closed; without a permit the attempt would only be unbounded.
             let _permit = context.permits.acquire().await;
+            // Both as late as can be: waiting for a permit may have taken long.
+            let target = Arc::clone(&target.read().unwrap_or_else(PoisonError::into_inner));
+            if context.removals.withholds(kept.leaving(place, offset)) {
+                return Ended { place, offset, lane, target, attempt: None };
+            }
             context.telemetry.in_flight.inc();
-            let attempt = context.webhook.attempt(&sink, &secret, &id, body).await;
+            let attempt = context.webhook.attempt(&target.sink, &target.secret, &kept.webhook_id, kept.body).await;
             context.telemetry.in_flight.dec();
-            Ended { place, offset, lane, attempt }
+            Ended { place, offset, lane, target, attempt: Some(attempt) }
         });
     }
 
     fn attempt_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Ok(Ended { place, offset, lane, attempt }) = ended else { return };
-        let outcome = outcome(attempt.answer);
+        let Ok(Ended { place, offset, lane, target, attempt }) = ended else { return };
+        let Some(attempt) = attempt else {
+            self.step(Input::Attempted { place, offset, lane, outcome: Outcome::Withheld, entropy: 0 });
+            return;
+        };
+        let mut outcome = outcome(attempt.answer);
+        if outcome != Outcome::Delivered && target.sink != self.subscription.sink {
+            // What the old address asks for (a pause, no more calls) does not bind the new one.
+            outcome = Outcome::Failed;
+        }
         let telemetry = &self.context.telemetry;
         telemetry.attempts.get_or_create(&OutcomeLabel { outcome: status::word(outcome) }).inc();
         telemetry.attempt_seconds.observe(attempt.latency_ms as f64 / 1_000.0);
         let at = jiff::Timestamp::now();
+        let mut removed = false;
         if let Some(kept) = self.kept.get(&(place, offset)) {
             if outcome == Outcome::Delivered {
                 telemetry.delivery_lag_seconds.observe((at.as_millisecond() - kept.appended_ms) as f64 / 1_000.0);
             } else {
                 tracing::debug!(subscription = %self.subscription.id, delivery = kept.webhook_id, outcome = status::word(outcome), "an attempt failed");
+                removed = self.context.removals.withholds(kept.leaving(place, offset));
             }
         }
         self.last_attempt = Some(LastAttempt { at, outcome, attempt });
         self.step(Input::Attempted { place, offset, lane, outcome, entropy: rand::random() });
+        if removed {
+            // It was under way when its key was removed, and does not get another try.
+            self.step(Input::Withhold { place, offset, lane });
+        }
     }
 
     fn start_commit(&mut self) {
@@ -349,7 +423,15 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Mode(mode, in_force) => {
+            Command::Change(changed, mode, in_force) => {
+                let (subscription, secret) = *changed;
+                let mut target = self.target.write().unwrap_or_else(PoisonError::into_inner);
+                let secret = secret.unwrap_or_else(|| target.secret.clone());
+                *target = Arc::new(Target { sink: subscription.sink.clone(), secret });
+                drop(target);
+                self.matcher = Matcher::new(subscription.types.clone());
+                self.subscription = subscription;
+                // Running ends every wait: whoever changes something has mended something.
                 self.step(Input::Mode(mode));
                 let _ = in_force.send(());
             }

@@ -110,6 +110,11 @@ impl Bridge {
         self.call(Method::POST, path, body).await
     }
 
+    /// Changes what stands at a path by a JSON merge patch.
+    pub async fn patch(&self, path: &[&str], body: &Value) -> Result<Value, CallError> {
+        self.call(Method::PATCH, path, Some(body)).await
+    }
+
     /// Deletes what stands at a path.
     pub async fn delete(&self, path: &[&str]) -> Result<Value, CallError> {
         self.call(Method::DELETE, path, None).await
@@ -127,13 +132,14 @@ impl Bridge {
     }
 
     fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> RequestBuilder {
+        let media_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let mut request = self.http.request(method, endpoint(&self.base, path));
         // Some answers, such as whether the bridge is ready, need no token.
         if !self.token.is_empty() {
             request = request.bearer_auth(self.token.reveal());
         }
         match body {
-            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            Some(body) => request.header("content-type", media_type).body(body.to_string()),
             None => request,
         }
     }

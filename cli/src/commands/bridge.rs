@@ -27,6 +27,9 @@ pub struct BridgeArgs {
     /// Where the API listens
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
+    /// Import the schemas, with their ids, into this Confluent-compatible registry before starting
+    #[arg(long, value_name = "URL", env = "RYGGRAD_SCHEMA_REGISTRY", hide_env_values = true)]
+    schema_registry: Option<String>,
     /// Allow endpoints on loopback and private addresses, and plain http. For development only
     #[arg(long)]
     development_egress: bool,
@@ -37,6 +40,10 @@ pub async fn run(args: BridgeArgs, stop: CancellationToken) -> anyhow::Result<Co
     let mut settings = args.settings.load()?;
     if let Some(listen) = args.listen {
         settings.bridge.listen = listen;
+    }
+    // An empty variable in the environment means none.
+    if let Some(registry) = args.schema_registry.filter(|registry| !registry.is_empty()) {
+        settings.bridge.schema_registry = Some(registry);
     }
     settings.bridge.development_egress |= args.development_egress;
     let bridge = bind(&settings).await?;

@@ -2,9 +2,11 @@
 
 pub mod bench;
 pub mod bridge;
+pub mod completions;
 pub mod consume;
 pub mod listen;
 pub mod produce;
+pub mod sources;
 pub mod subscriptions;
 pub mod tokens;
 pub mod topics;

@@ -12,10 +12,11 @@ use clap::Args;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use ryggrad_log::{Remedy, Seal, topics};
-use ryggrad_producers::{Start, StartAt, Telemetry};
+use ryggrad_producers::{Follow, Start, StartAt, Telemetry};
 use ryggrad_schemas::Catalogue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::exit::Code;
 use crate::keys;
@@ -28,9 +29,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 EXAMPLES
-  ryggrad produce                                   Enhetsregisteret, changes from now on
+  ryggrad produce                                   Enhetsregisteret: its dump, then every change
+  ryggrad produce --start now                       changes from now on, without the dump
   ryggrad produce --start 25000000                  from that oppdateringsid on
   ryggrad produce --base-url http://127.0.0.1:8480/enhetsregisteret/api --start beginning
+  ryggrad produce --snapshots --once \\
+      --dump enheter=enheter_alle.json.gz --dump underenheter=underenheter_alle.json.gz
+                                                    publish what differs in two nightly dumps, and end
 
 The position is kept in Kafka, in the same transaction as the events, and --start counts only
 where there is none yet. A second producer of the same registry takes over from the first.
@@ -44,9 +49,18 @@ pub struct ProduceArgs {
     /// Where its API is
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// Where to start a feed that has no position yet: beginning, now or an id
+    /// Where to start a feed that has no position yet: snapshot, beginning, now or an id
     #[arg(long, value_name = "WHERE", value_parser = start)]
     start: Option<StartAt>,
+    /// Read nothing but dumps, now and at every snapshot.interval_ms
+    #[arg(long)]
+    snapshots: bool,
+    /// Read each dump once and end; an error if one can't be read to its end
+    #[arg(long)]
+    once: bool,
+    /// Where a feed's dump is, if not at the registry: a file or an address (repeatable)
+    #[arg(long, value_name = "FEED=FILE|URL", value_parser = dump)]
+    dump: Vec<(String, String)>,
     /// Pause between two questions once everything is read
     #[arg(long, value_name = "MS")]
     poll_interval_ms: Option<u64>,
@@ -56,7 +70,17 @@ pub struct ProduceArgs {
 }
 
 fn start(text: &str) -> Result<StartAt, String> {
-    serde_json::from_value(text.into()).map_err(|_| "use beginning, now or an id".to_owned())
+    serde_json::from_value(text.into()).map_err(|_| "use snapshot, beginning, now or an id".to_owned())
+}
+
+fn dump(text: &str) -> Result<(String, String), String> {
+    let (feed, place) = text.split_once('=').ok_or("use FEED=FILE or FEED=URL, for example enheter=enheter_alle.json.gz")?;
+    if place.contains("://") {
+        return Ok((feed.to_owned(), place.to_owned()));
+    }
+    let path = std::path::absolute(place).map_err(|error| error.to_string())?;
+    let url = Url::from_file_path(path).map_err(|()| format!("{place} cannot be written as an address"))?;
+    Ok((feed.to_owned(), url.to_string()))
 }
 
 /// Follows the registry until told to stop.
@@ -67,6 +91,11 @@ pub async fn run(args: ProduceArgs, stop: CancellationToken) -> anyhow::Result<C
         producer.base_url = base_url;
     }
     producer.start = args.start.unwrap_or(producer.start);
+    producer.once |= args.once;
+    if args.snapshots {
+        producer.follow = Follow::Snapshots;
+    }
+    producer.snapshot.addresses.extend(args.dump);
     producer.poll_interval_ms = args.poll_interval_ms.unwrap_or(producer.poll_interval_ms);
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);

@@ -2,7 +2,7 @@
 //!
 //! The signing secret is printed once, by `create`, since the bridge never tells it again.
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::client::{Bridge, BridgeOptions, Token, subscription_start};
@@ -21,6 +21,9 @@ EXAMPLES
   Who is behind, and why?
     ryggrad subscriptions list
     ryggrad subscriptions show ID
+
+  The endpoint has moved; what is being retried goes there too:
+    ryggrad subscriptions update ID --sink https://ny.example.no/hendelser
 
 EXIT CODES
   0 done   2 wrong command line   3 not found or refused   4 bridge not reached";
@@ -45,6 +48,8 @@ enum Command {
     List,
     /// Shows one subscription: its progress, and what it waits for.
     Show(Id),
+    /// Changes a subscription; what is not given stays as it is.
+    Update(UpdateArgs),
     /// Stops deliveries; nothing is lost, the cursor stands.
     Pause(Id),
     /// Goes on where a pause, or the bridge, stopped.
@@ -78,6 +83,25 @@ struct CreateArgs {
     secret: Option<Token>,
 }
 
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
+struct UpdateArgs {
+    /// The subscription's id, as `list` shows it.
+    id: String,
+    /// Where to send events from now on, also those that are being retried.
+    #[arg(long, visible_alias = "url", value_name = "URL", group = "change")]
+    sink: Option<String>,
+    /// Event types from now on; several with commas, or repeated.
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', group = "change")]
+    types: Option<Vec<String>>,
+    /// What it is for; an empty text takes the description away.
+    #[arg(long, value_name = "TEXT", group = "change")]
+    description: Option<String>,
+    /// Another signing secret (whsec_…), which signs from now on.
+    #[arg(long, value_name = "SECRET", group = "change")]
+    secret: Option<Token>,
+}
+
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Code> {
     let bridge = args.bridge.connect()?;
@@ -91,6 +115,10 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
         }
         Command::List => list(&bridge, &mut output, format).await?,
         Command::Show(Id { id }) => show(&mut output, format, &bridge.get(&["v1", "subscriptions", &id]).await?)?,
+        Command::Update(update) => {
+            let changed = bridge.patch(&["v1", "subscriptions", &update.id], &patch(&update)).await?;
+            print_one(&mut output, format, &changed)?;
+        }
         Command::Pause(Id { id }) => print_one(&mut output, format, &bridge.post(&["v1", "subscriptions", &id, "pause"], None).await?)?,
         Command::Resume(Id { id }) => print_one(&mut output, format, &bridge.post(&["v1", "subscriptions", &id, "resume"], None).await?)?,
         Command::Delete(Id { id }) => {
@@ -111,6 +139,23 @@ fn body(create: &CreateArgs) -> Value {
         body["secret"] = json!(secret.reveal());
     }
     body
+}
+
+fn patch(update: &UpdateArgs) -> Value {
+    let mut patch = json!({});
+    if let Some(sink) = &update.sink {
+        patch["sink"] = json!(sink);
+    }
+    if let Some(types) = &update.types {
+        patch["types"] = json!(types);
+    }
+    if let Some(description) = &update.description {
+        patch["description"] = if description.is_empty() { Value::Null } else { json!(description) };
+    }
+    if let Some(secret) = &update.secret {
+        patch["secret"] = json!(secret.reveal());
+    }
+    patch
 }
 
 async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::Result<()> {
@@ -200,6 +245,20 @@ mod tests {
             body(&create("x create --sink https://h/ --types a,b.* --types c --start beginning --description d --secret whsec_s")),
             json!({"types": ["a", "b.*", "c"], "sink": "https://h/", "start": "beginning", "description": "d", "secret": "whsec_s"})
         );
+    }
+
+    #[test]
+    fn a_patch_holds_what_was_given_and_nothing_is_a_usage_error() {
+        let update = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().args.command {
+            Command::Update(update) => patch(&update),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(update("x update s1 --url https://h/"), json!({"sink": "https://h/"}));
+        assert_eq!(
+            update("x update s1 --types a,b.* --description= --secret whsec_s"),
+            json!({"types": ["a", "b.*"], "description": null, "secret": "whsec_s"})
+        );
+        assert_eq!(Cli::try_parse_from(["x", "update", "s1"]).unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -18,6 +18,9 @@ EXAMPLES
   Put it into a variable:
     RYGGRAD_TOKEN=$(ryggrad tokens issue --organisation 312345676 -o ndjson | jq -r .token)
 
+  A token that sees everyone's subscriptions and issues tokens:
+    ryggrad tokens issue --organisation 312345676 --role operate
+
   Take one back at once:
     ryggrad tokens revoke ID
 
@@ -39,6 +42,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Issues a token and shows it, once.
+    #[command(visible_alias = "create")]
     Issue(IssueArgs),
     /// Lists tokens, never the tokens themselves.
     List,
@@ -54,6 +58,9 @@ struct IssueArgs {
     /// The organisation that will act with it.
     #[arg(long, value_name = "ORGANISATION")]
     organisation: String,
+    /// What it may do; may be repeated [default: subscribe].
+    #[arg(long = "role", value_name = "ROLE", value_parser = ["subscribe", "publish", "operate"])]
+    roles: Vec<String>,
     /// What it is for.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -80,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             match args.format.format {
                 Format::Ndjson => output.object(&issued)?,
                 Format::Table => {
-                    let pairs = ["id", "organisation", "expires_at", "token"].map(|name| (name.to_owned(), cell(&issued, name)));
+                    let pairs = ["id", "organisation", "roles", "expires_at", "token"].map(|name| (name.to_owned(), cell(&issued, name)));
                     output.pairs(pairs.into_iter().filter(|(_, value)| !value.is_empty()))?;
                 }
             }
@@ -98,6 +105,9 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
 
 fn body(issue: &IssueArgs) -> Value {
     let mut body = json!({ "organisation": issue.organisation });
+    if !issue.roles.is_empty() {
+        body["roles"] = json!(issue.roles);
+    }
     if let Some(description) = &issue.description {
         body["description"] = json!(description);
     }
@@ -113,9 +123,9 @@ async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::R
     if format == Format::Ndjson {
         return Ok(tokens.iter().try_for_each(|token| output.object(token))?);
     }
-    let members = ["id", "organisation", "created_at", "expires_at", "revoked", "description"];
+    let members = ["id", "organisation", "roles", "created_at", "expires_at", "revoked", "description"];
     let row = |token: &Value| members.iter().map(|member| cell(token, member)).collect();
-    Ok(output.table(&["ID", "ORGANISATION", "CREATED", "EXPIRES", "REVOKED", "DESCRIPTION"], tokens.iter().map(row))?)
+    Ok(output.table(&["ID", "ORGANISATION", "ROLES", "CREATED", "EXPIRES", "REVOKED", "DESCRIPTION"], tokens.iter().map(row))?)
 }
 
 #[cfg(test)]
@@ -124,9 +134,14 @@ mod tests {
 
     #[test]
     fn a_token_is_asked_for_in_seconds() {
-        let issue = IssueArgs { organisation: "312345676".to_owned(), description: Some("d".to_owned()), expires_in: Some(3_600) };
-        assert_eq!(body(&issue), json!({"organisation": "312345676", "description": "d", "expires_in_s": 3_600}));
-        let bare = IssueArgs { description: None, expires_in: None, ..issue };
+        let issue = IssueArgs {
+            organisation: "312345676".to_owned(),
+            roles: vec!["operate".to_owned()],
+            description: Some("d".to_owned()),
+            expires_in: Some(3_600),
+        };
+        assert_eq!(body(&issue), json!({"organisation": "312345676", "roles": ["operate"], "description": "d", "expires_in_s": 3_600}));
+        let bare = IssueArgs { roles: Vec::new(), description: None, expires_in: None, ..issue };
         assert_eq!(body(&bare), json!({"organisation": "312345676"}));
         for (text, expected) in [("1h", Some(3_600)), ("30d", Some(2_592_000)), ("250ms", None), ("1mo", None), ("7", None)] {
             assert_eq!(seconds(text).ok(), expected, "{text}");

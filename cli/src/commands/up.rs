@@ -3,7 +3,7 @@
 //! Everything durable lies in one data folder and is found again at the next start. Logs go to a
 //! file there; the terminal shows progress and results only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -66,6 +66,9 @@ pub struct UpArgs {
     /// Where the registry's API is (without --demo)
     #[arg(long, value_name = "URL", conflicts_with = "demo")]
     base_url: Option<String>,
+    /// Import the schemas, with their ids, into this Confluent-compatible registry too
+    #[arg(long, value_name = "URL", env = "RYGGRAD_SCHEMA_REGISTRY", hide_env_values = true)]
+    schema_registry: Option<String>,
     /// Folder with Kafka's jars
     #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
     jars: Option<PathBuf>,
@@ -105,7 +108,17 @@ pub async fn run(args: UpArgs, stop: CancellationToken) -> anyhow::Result<Code> 
     let base = format!("http://{}", bridge.address());
     let bridge_stop = stop.clone();
     parts.spawn(async move { bridge.run(bridge_stop).await.map_err(anyhow::Error::from) });
-    step("bridge", wait_until_ready(&base, &stop), |()| base.clone()).await?;
+    let ready = async {
+        tokio::select! {
+            ready = wait_until_ready(&base, &stop) => ready,
+            // One that refuses to start is not waited for.
+            Some(ended) = parts.join_next() => {
+                ended.context("a part of Ryggrad failed")?.context("a part of Ryggrad ended before the bridge was ready")?;
+                anyhow::bail!("stopped before the bridge was ready")
+            }
+        }
+    };
+    step("bridge", ready, |()| base.clone()).await?;
 
     let (producing, producer_stop) = (settings.clone(), stop.clone());
     let telemetry = Telemetry::register(&mut Registry::default());
@@ -127,6 +140,7 @@ fn settings(args: &UpArgs, data: &Path, local: Option<Connection>) -> Settings {
     settings.kafka = local.unwrap_or_else(|| Connection::new(args.kafka.clone().unwrap_or_default()));
     settings.bridge.listen.set_port(args.bridge_port);
     settings.bridge.development_egress = args.demo;
+    settings.bridge.schema_registry = args.schema_registry.clone().filter(|registry| !registry.is_empty());
     if let Some(base_url) = &args.base_url {
         settings.producer.base_url.clone_from(base_url);
     }
@@ -236,9 +250,12 @@ Ctrl-C stops everything; the next ./ryggrad up{demo} goes on from here.",
     ));
 }
 
-/// Says on the terminal when a feed can't be followed, and when it can again.
+/// Rows of a dump between two notes about it.
+const ROWS_BETWEEN_NOTES: u64 = 100_000;
+
+/// Says on the terminal how far a dump is read, when a feed can't be followed, and when it can again.
 async fn tell_trouble(mut health: watch::Receiver<Health>) {
-    let mut troubled = BTreeSet::new();
+    let (mut troubled, mut told) = (BTreeSet::new(), BTreeMap::new());
     while health.changed().await.is_ok() {
         let feeds = health.borrow_and_update().feeds.clone();
         for (feed, state) in feeds {
@@ -246,6 +263,12 @@ async fn tell_trouble(mut health: watch::Receiver<Health>) {
                 FeedState::UpstreamTrouble(_) | FeedState::UpstreamBehind { .. } => {
                     if troubled.insert(feed.clone()) {
                         note(format!("! {feed} cannot be followed at the moment and is tried again: {state}"));
+                    }
+                }
+                FeedState::ReadingSnapshot { rows, events } => {
+                    if rows >= told.get(&feed).copied().unwrap_or_default() + ROWS_BETWEEN_NOTES {
+                        told.insert(feed.clone(), rows);
+                        note(format!("· {feed}: {rows} rows of the registry's dump read, {events} events published"));
                     }
                 }
                 FeedState::CatchingUp | FeedState::Following => {

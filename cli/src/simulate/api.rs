@@ -1,4 +1,5 @@
 //! The API as upstream speaks it: two feeds and two look-ups, with what was ordered to go wrong.
+//! Bulk downloads have a file of their own, `download`.
 //!
 //! It must never answer better than upstream does: no `_embedded` on an empty page, no body on a
 //! 404, a deleted unit with status 200.
@@ -55,7 +56,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 }
 
 /// Refusals that have nothing to do with the question.
-fn refusal(service: &Service, headers: &HeaderMap) -> Option<Response> {
+pub(super) fn refusal(service: &Service, headers: &HeaderMap) -> Option<Response> {
     let accept = headers.get_all(header::ACCEPT).into_iter();
     let mut accept = accept.filter_map(|value| value.to_str().ok());
     if accept.any(|value| value.contains(".v1+json")) {
@@ -79,9 +80,10 @@ async fn feed(kind: Kind, service: &Service, headers: &HeaderMap, query: &str) -
     let (fault, items, total, etag) = {
         let source = service.world().read();
         let feed = source.feed(kind);
+        let asked = FeedQuery { last_id: service.world().shown_to(kind), ..asked.clone() };
         let mut window = feed.window(&asked);
-        let fault = service.faults().take(|fault| fault.on == Target::Feed && fits(fault, feed, &asked, &window));
-        let etag = etag(service, kind, feed.latest_id(), query);
+        let fault = service.faults().take(|fault| fault.is_for(Target::Feed, kind) && fits(fault, feed, &asked, &window));
+        let etag = etag(service, kind, asked.last_id.or(feed.latest_id()), query);
         if fault.is_none() && is_known(headers, &etag) {
             return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
         }
@@ -89,6 +91,13 @@ async fn feed(kind: Kind, service: &Service, headers: &HeaderMap, query: &str) -
             Some(fault) if fault.kind == FaultKind::Backwards => {
                 let count = window.start.min(asked.size).min(BACKWARDS_ITEMS);
                 window.positions = (window.start - count..window.start).collect();
+            }
+            Some(fault) if fault.kind == FaultKind::Overlap => {
+                let first = window.positions.first().copied().unwrap_or_default();
+                // Something new must be left on the page, or it would lead nowhere.
+                let count = first.min(asked.size / 2).clamp(1, BACKWARDS_ITEMS);
+                window.positions.splice(0..0, first - count..first);
+                window.positions.truncate(asked.size.max(2));
             }
             Some(_) => {}
             None => overlap(service, &asked, &mut window),
@@ -135,8 +144,10 @@ fn fits(fault: &Fault, feed: &Feed, asked: &FeedQuery, window: &Window) -> bool 
     fault.unit().is_none_or(holds)
         && match fault.kind {
             FaultKind::Html | FaultKind::Status | FaultKind::Hang | FaultKind::Truncate => true,
-            FaultKind::Empty | FaultKind::Malformed | FaultKind::UnknownType => !window.positions.is_empty(),
+            FaultKind::Empty | FaultKind::EmptyMiddle | FaultKind::Malformed | FaultKind::UnknownType => !window.positions.is_empty(),
             FaultKind::Backwards => window.start > 0 && !asked.newest_first,
+            FaultKind::Overlap => !asked.newest_first && window.positions.first().is_some_and(|first| *first > 0),
+            FaultKind::TornJson | FaultKind::Shrunken => false,
         }
 }
 
@@ -171,6 +182,10 @@ async fn faulty_page(service: &Service, fault: &Fault, page: &Page<'_>, mut item
             items.clear();
             0
         }
+        FaultKind::EmptyMiddle => {
+            items.clear();
+            total
+        }
         _ => total,
     };
     if let Some(item) = items.get_mut(struck).and_then(Value::as_object_mut) {
@@ -192,30 +207,41 @@ async fn faulty_page(service: &Service, fault: &Fault, page: &Page<'_>, mut item
 
 /// The faults that any answer can have; the others have already changed the body.
 async fn spoil(service: &Service, fault: &Fault, mut body: String) -> Response {
+    if let Some(refused) = refused(fault) {
+        return refused;
+    }
+    if fault.kind == FaultKind::Hang {
+        hang(service).await;
+    }
+    if fault.kind == FaultKind::Truncate {
+        let half = body.floor_char_boundary(body.len() / 2);
+        body.truncate(half);
+    }
+    json_text(body)
+}
+
+/// The answer of a fault that leaves nothing of the right one.
+pub(super) fn refused(fault: &Fault) -> Option<Response> {
     match fault.kind {
         FaultKind::Html => {
             let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-            return (html, FIREWALL_PAGE).into_response();
+            Some((html, FIREWALL_PAGE).into_response())
         }
         FaultKind::Status => {
             let mut answer = fault.status().into_response();
             if let Some(seconds) = fault.retry_after_s {
                 answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
-            return answer;
+            Some(answer)
         }
-        FaultKind::Hang => {
-            let stopped = service.stopping();
-            // Nobody is to wait for the end of a simulated hang when the simulator stops.
-            let _ = tokio::time::timeout(HANG, stopped).await;
-        }
-        FaultKind::Truncate => {
-            let half = body.floor_char_boundary(body.len() / 2);
-            body.truncate(half);
-        }
-        FaultKind::Empty | FaultKind::Backwards | FaultKind::Malformed | FaultKind::UnknownType => {}
+        _ => None,
     }
-    json_text(body)
+}
+
+/// Waits as long as a simulated hang lasts.
+pub(super) async fn hang(service: &Service) {
+    // Nobody is to wait for the end of a simulated hang when the simulator stops.
+    let _ = tokio::time::timeout(HANG, service.stopping()).await;
 }
 
 async fn look_up(kind: Kind, service: &Service, headers: &HeaderMap, number: &str) -> Response {
@@ -234,7 +260,7 @@ async fn look_up(kind: Kind, service: &Service, headers: &HeaderMap, number: &st
             FaultKind::Malformed | FaultKind::Truncate | FaultKind::Empty => has_document,
             _ => true,
         };
-        fault.on == Target::Lookup && fault.unit().is_none_or(|unit| unit == number) && shows
+        fault.is_for(Target::Lookup, kind) && fault.unit().is_none_or(|unit| unit == number) && shows
     });
     match (fault, found) {
         (Some(fault), Found::Document(text)) => {

@@ -5,8 +5,12 @@
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{number::Organisasjonsnummer, query::BadParameter};
+use super::{
+    number::{Kind, Organisasjonsnummer},
+    query::BadParameter,
+};
 
 /// Orders that may wait at the same time.
 const WAITING_AT_MOST: usize = 1000;
@@ -16,6 +20,8 @@ const WAITING_AT_MOST: usize = 1000;
 pub(super) enum Target {
     Feed,
     Lookup,
+    /// A bulk download.
+    Dump,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,11 +31,16 @@ pub(super) enum FaultKind {
     Html,
     /// Another status.
     Status,
-    /// An empty page; an empty body for a look-up.
+    /// An empty page, an empty body for a look-up, an empty array for a dump.
     Empty,
+    /// An empty page that still counts its items and links to the next one.
+    EmptyMiddle,
     /// Items that lie before the asked id.
     Backwards,
-    /// An item without a valid number; a document of another unit, or no object.
+    /// Items from before the asked id, and then the asked ones.
+    Overlap,
+    /// An item without a valid number; a document of another unit, or no object; a row of a dump
+    /// in one of the shapes.
     Malformed,
     /// An endringstype never seen before.
     UnknownType,
@@ -37,13 +48,78 @@ pub(super) enum FaultKind {
     Hang,
     /// A body cut in the middle.
     Truncate,
+    /// A whole gzip file in which the JSON ends in the middle.
+    TornJson,
+    /// A share of the units, or one, is missing from an otherwise good dump.
+    Shrunken,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How the body of a cut dump ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Ending {
+    /// As if it were complete: nothing says how long it should have been.
+    #[default]
+    Clean,
+    /// With the `Content-Length` of the shorter body.
+    Length,
+    /// The connection breaks.
+    Abrupt,
+}
+
+/// What a malformed row of a dump looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Shape {
+    /// A number where an object should be.
+    NoObject,
+    /// No organisasjonsnummer.
+    NoNumber,
+    /// The organisasjonsnummer as a JSON number.
+    NumberType,
+    /// The right organisasjonsnummer, and other members of the wrong types.
+    WrongTypes,
+}
+
+impl Shape {
+    pub(super) const ALL: [Shape; 4] = [Shape::NoObject, Shape::NoNumber, Shape::NumberType, Shape::WrongTypes];
+
+    /// The row in this shape.
+    pub(super) fn spoiled(self, mut row: Value) -> Value {
+        let number = row["organisasjonsnummer"].as_str().and_then(|number| number.parse::<u64>().ok());
+        let Some(members) = row.as_object_mut() else { return Value::Null };
+        match self {
+            Shape::NoObject => return json!(42),
+            Shape::NoNumber => {
+                members.remove("organisasjonsnummer");
+            }
+            Shape::NumberType => {
+                members.insert("organisasjonsnummer".into(), number.into());
+            }
+            Shape::WrongTypes => {
+                for (member, value) in [
+                    ("navn", json!(17)),
+                    ("organisasjonsform", json!("AS")),
+                    ("antallAnsatte", json!("mange")),
+                    ("naeringskode1", json!([])),
+                ] {
+                    members.insert(member.into(), value);
+                }
+            }
+        }
+        row
+    }
+}
+
+/// One fault that was ordered. What a kind has no use for may not be named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fault {
     pub(super) on: Target,
     pub(super) kind: FaultKind,
+    /// Only answers of this list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<Kind>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +129,16 @@ pub(super) struct Fault {
     /// Only answers about this unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     organisasjonsnummer: Option<String>,
+    /// Where a dump is cut; else anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) at_byte: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ending: Option<Ending>,
+    /// Which share of the units is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<Shape>,
 }
 
 fn once() -> u32 {
@@ -70,10 +156,47 @@ impl Fault {
         StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
     }
 
+    pub(super) fn ending(&self) -> Ending {
+        self.ending.unwrap_or_default()
+    }
+
+    pub(super) fn share(&self) -> f64 {
+        self.share.unwrap_or(0.5)
+    }
+
+    /// The shape asked for, or each in its turn.
+    pub(super) fn shape(&self) -> Shape {
+        self.shape.unwrap_or(Shape::ALL[self.count as usize % Shape::ALL.len()])
+    }
+
+    /// Whether it is meant for answers of this kind about this list.
+    pub(super) fn is_for(&self, on: Target, list: Kind) -> bool {
+        self.on == on && self.list.is_none_or(|only| only == list)
+    }
+
     fn check(&self) -> Result<(), BadParameter> {
-        let only_feed = matches!(self.kind, FaultKind::Backwards | FaultKind::UnknownType);
-        if only_feed && self.on == Target::Lookup {
-            return Err(BadParameter::new("kind", "", "only a feed can have this fault"));
+        let can_have = match self.kind {
+            FaultKind::Html | FaultKind::Status | FaultKind::Empty | FaultKind::Malformed | FaultKind::Hang | FaultKind::Truncate => true,
+            FaultKind::Backwards | FaultKind::Overlap | FaultKind::UnknownType | FaultKind::EmptyMiddle => self.on == Target::Feed,
+            FaultKind::TornJson | FaultKind::Shrunken => self.on == Target::Dump,
+        };
+        if !can_have {
+            return Err(BadParameter::new("kind", "", "an answer of this kind cannot have this fault"));
+        }
+        let cut = self.on == Target::Dump && self.kind == FaultKind::Truncate;
+        let spoiled = self.on == Target::Dump && self.kind == FaultKind::Malformed;
+        for (parameter, named, used) in [
+            ("at_byte", self.at_byte.is_some(), cut),
+            ("ending", self.ending.is_some(), cut),
+            ("shape", self.shape.is_some(), spoiled),
+            ("share", self.share.is_some(), self.kind == FaultKind::Shrunken),
+        ] {
+            if named && !used {
+                return Err(BadParameter::new(parameter, "", "this fault has no use for it"));
+            }
+        }
+        if self.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            return Err(BadParameter::new("share", "", "a share is a number from 0 to 1"));
         }
         let status = self.status.unwrap_or(503);
         if !(200..=599).contains(&status) {
@@ -153,9 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_is_for_one_list_or_for_both() {
+        let both = fault(r#"{"on":"dump","kind":"torn-json"}"#);
+        let one = fault(r#"{"on":"dump","kind":"truncate","list":"underenheter","at_byte":10,"ending":"length"}"#);
+        assert!(both.check().is_ok() && one.check().is_ok());
+        assert_eq!(Kind::BOTH.map(|list| both.is_for(Target::Dump, list)), [true, true]);
+        assert_eq!(Kind::BOTH.map(|list| one.is_for(Target::Dump, list)), [false, true]);
+        assert!(!one.is_for(Target::Feed, Kind::Underenhet));
+    }
+
+    #[test]
     fn faults_that_cannot_happen_are_refused() {
         for bad in [
             r#"{"on":"lookup","kind":"backwards"}"#,
+            r#"{"on":"dump","kind":"overlap"}"#,
+            r#"{"on":"feed","kind":"shrunken"}"#,
+            r#"{"on":"dump","kind":"shrunken","share":1.5}"#,
+            r#"{"on":"feed","kind":"truncate","at_byte":7}"#,
+            r#"{"on":"dump","kind":"html","ending":"clean"}"#,
             r#"{"on":"feed","kind":"status","status":99}"#,
             r#"{"on":"feed","kind":"html","count":0}"#,
             r#"{"on":"feed","kind":"html","organisasjonsnummer":"1"}"#,

@@ -53,6 +53,8 @@ pub(super) struct FeedItem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FeedQuery {
     pub(super) first_id: Option<u64>,
+    /// Where a feed that lags ends for now; no part of what a client may ask.
+    pub(super) last_id: Option<u64>,
     pub(super) from_ms: Option<i64>,
     pub(super) before_ms: Option<i64>,
     pub(super) numbers: Option<HashSet<Organisasjonsnummer>>,
@@ -136,13 +138,17 @@ impl Feed {
     pub(super) fn window(&self, query: &FeedQuery) -> Window {
         let id = query.first_id.unwrap_or(0);
         let mut start = self.items.partition_point(|item| item.id < id);
-        let mut end = self.items.len();
+        let mut end = match query.last_id {
+            Some(last) => self.items.partition_point(|item| item.id <= last),
+            None => self.items.len(),
+        };
+        start = start.min(end);
         let dates_asked = query.from_ms.is_some() || query.before_ms.is_some();
         if self.dates_ascend {
             let from = query.from_ms.unwrap_or(i64::MIN);
             start = start.max(self.items.partition_point(|item| item.dato_ms < from));
             if let Some(before) = query.before_ms {
-                end = self.items.partition_point(|item| item.dato_ms < before);
+                end = end.min(self.items.partition_point(|item| item.dato_ms < before));
             }
             end = end.max(start);
         }
@@ -230,6 +236,7 @@ mod tests {
     fn query() -> FeedQuery {
         FeedQuery {
             first_id: None,
+            last_id: None,
             from_ms: None,
             before_ms: None,
             numbers: None,
@@ -251,6 +258,19 @@ mod tests {
         asked.page = 2;
         assert!(feed.window(&asked).positions.is_empty());
         asked.first_id = Some(18);
+        assert_eq!(feed.window(&asked).total, 0);
+    }
+
+    #[test]
+    fn a_feed_that_lags_ends_early_whatever_is_asked() {
+        let feed = feed(&[3, 5, 9, 10, 17]);
+        let mut asked = FeedQuery { last_id: Some(9), size: 10, ..query() };
+        assert_eq!(feed.window(&asked).positions, [0, 1, 2]);
+        asked.newest_first = true;
+        assert_eq!(feed.window(&asked).positions, [2, 1, 0]);
+        asked.first_id = Some(10);
+        assert_eq!(feed.window(&asked), Window { positions: Vec::new(), total: 0, start: 3 });
+        asked.from_ms = Some(17_000);
         assert_eq!(feed.window(&asked).total, 0);
     }
 

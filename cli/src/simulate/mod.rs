@@ -16,21 +16,28 @@ use anyhow::Context;
 use clap::Args;
 use tokio::{net::TcpListener, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use self::{
     recorded::Recording,
-    registry::{Registry, RegistryOptions},
+    registry::RegistryOptions,
     service::{Service, Shares},
     state::State,
     world::{NoChange, Pace, Source, World},
 };
 
+pub use self::dump_file::{DumpArgs, write_dump_file, write_file};
+
+mod act;
 mod api;
 mod change;
 mod control;
+mod download;
+mod dump;
+mod dump_file;
 mod faults;
 mod feed;
+mod lag;
 mod number;
 mod population;
 mod query;
@@ -38,6 +45,7 @@ mod recorded;
 mod registry;
 mod service;
 mod state;
+mod stream;
 mod tables;
 mod unit;
 mod world;
@@ -64,8 +72,22 @@ Examples:
     curl http://127.0.0.1:8480/_simulator/status
     curl -X POST http://127.0.0.1:8480/_simulator/pause
     curl -X POST http://127.0.0.1:8480/_simulator/changes?count=100
+    curl -X POST 'http://127.0.0.1:8480/_simulator/changes?count=5&kind=deletion&silent=true'
+    curl -X POST http://127.0.0.1:8480/_simulator/units/312345676/remove
+    curl -X POST http://127.0.0.1:8480/_simulator/new-field?name=nyttFelt
+    curl -X POST http://127.0.0.1:8480/_simulator/feed-lag?ms=2000
+    curl http://127.0.0.1:8480/enhetsregisteret/api/enheter/lastned | gunzip | head
+    curl -X POST http://127.0.0.1:8480/_simulator/dumps/freeze   (and dumps/thaw)
     curl -d '{\"on\":\"feed\",\"kind\":\"status\",\"status\":503,\"count\":3}' \\
-      http://127.0.0.1:8480/_simulator/faults";
+      http://127.0.0.1:8480/_simulator/faults
+    curl -d '{\"on\":\"dump\",\"list\":\"enheter\",\"kind\":\"truncate\",\"ending\":\"length\"}' \\
+      http://127.0.0.1:8480/_simulator/faults
+
+  Faults on a feed: html, status, hang, truncate, empty, empty-middle, backwards, overlap,
+  malformed, unknown-type; on a lookup: html, status, hang, truncate, empty, malformed; on a
+  dump: html, status, hang, truncate (at_byte; ending clean, length or abrupt), torn-json, empty,
+  shrunken (share, or one organisasjonsnummer), malformed (shape no-object, no-number,
+  number-type or wrong-types).";
 
 /// Simulate Enhetsregisteret: its update feeds and look-ups, with units that keep changing.
 #[derive(Args, Clone, Debug)]
@@ -105,6 +127,14 @@ pub struct EnhetsregisteretArgs {
     #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub too_many_requests: f64,
 
+    /// Bulk downloads show the registry as it is at the start, as a dump made last night would.
+    #[arg(long)]
+    pub nightly_dumps: bool,
+
+    /// The feeds show a change only so many milliseconds after look-ups and dumps show it.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub feed_lag_ms: u32,
+
     /// File to remember the registry in. A restart with it continues the same registry, with the
     /// options of its first start.
     #[arg(long, value_name = "FILE", conflicts_with = "recorded")]
@@ -134,6 +164,8 @@ impl EnhetsregisteretArgs {
             removals: 0.005,
             duplicates: 0.0,
             too_many_requests: 0.0,
+            nightly_dumps: false,
+            feed_lag_ms: 0,
             state: Some(state),
             recorded: None,
         }
@@ -178,6 +210,7 @@ impl Simulator {
         let options = args.clone();
         let (world, changes_per_second) =
             tokio::task::spawn_blocking(move || open_world(&options)).await.context("build the registry")??;
+        world.set_lag(Duration::from_millis(args.feed_lag_ms.into()));
         Ok(Self { listener, address, world, changes_per_second, args })
     }
 
@@ -194,7 +227,7 @@ impl Simulator {
         let service = Service::new(self.world, origin, self.args.seed, shares, done.clone());
         let service = Arc::new(service);
         let changes = tokio::spawn(keep_changing(Arc::clone(&service), Pace::new(self.changes_per_second), done.clone()));
-        let router = api::routes().merge(control::routes()).with_state(service);
+        let router = api::routes().merge(download::routes()).merge(control::routes()).with_state(service);
         let server = axum::serve(self.listener, router).with_graceful_shutdown(done.clone().cancelled_owned());
         let too_late = async {
             done.cancelled().await;
@@ -211,6 +244,18 @@ impl Simulator {
 }
 
 fn open_world(args: &EnhetsregisteretArgs) -> anyhow::Result<(World, f64)> {
+    let (world, changes_per_second) = open_or_replay(args)?;
+    if args.nightly_dumps && !world.is_frozen() {
+        match world.freeze() {
+            Ok(()) => {}
+            Err(NoChange::Disk(reason)) => return Err(reason),
+            Err(reason) => anyhow::bail!("cannot freeze the dumps: {reason:?}"),
+        }
+    }
+    Ok((world, changes_per_second))
+}
+
+fn open_or_replay(args: &EnhetsregisteretArgs) -> anyhow::Result<(World, f64)> {
     if let Some(folder) = &args.recorded {
         let state = State::fresh(args.registry());
         let recording = Recording::load(folder, args.seed, state.started_at_unix_ms)?;
@@ -221,21 +266,8 @@ fn open_world(args: &EnhetsregisteretArgs) -> anyhow::Result<(World, f64)> {
         None => State::fresh(args.registry()),
     };
     let changes_per_second = state.options.changes_per_second;
-    Ok((generated_world(state, args.state.clone())?, changes_per_second))
-}
-
-/// The registry the state describes, with all its changes made again.
-fn generated_world(state: State, state_file: Option<PathBuf>) -> anyhow::Result<World> {
-    let mut registry = Registry::new(state.options.clone(), state.started_at_unix_ms);
-    if state.changes_made > 0 {
-        info!(changes = state.changes_made, "replaying the registry's changes");
-    }
-    (0..state.changes_made).for_each(|_| registry.step());
-    // The start itself must be remembered, or a restart before any change would have another.
-    if let Some(file) = &state_file {
-        state::save(file, &state)?;
-    }
-    Ok(World::new(Source::Generated(Box::new(registry)), state, state_file))
+    let world = World::replayed(state, args.state.clone())?;
+    Ok((world, changes_per_second))
 }
 
 async fn keep_changing(service: Arc<Service>, mut pace: Pace, stop: CancellationToken) {
@@ -253,7 +285,7 @@ async fn keep_changing(service: Arc<Service>, mut pace: Pace, stop: Cancellation
         let maker = Arc::clone(&service);
         match tokio::task::spawn_blocking(move || maker.world().make_changes(count)).await {
             Ok(Ok(())) => pace.made(count),
-            Ok(Err(NoChange::Recorded)) => return,
+            Ok(Err(NoChange::Recorded | NoChange::Refused(_) | NoChange::TooManyOrders)) => return,
             Ok(Err(NoChange::Disk(reason))) => {
                 // They stay due and are tried again with the next tick.
                 warn!(error = format!("{reason:#}"), "changes wait: state not written");

@@ -5,16 +5,23 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use jiff::{Span, civil::Date};
 use rand::Rng;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const WEIGHTS: [u32; 8] = [3, 2, 7, 6, 5, 4, 3, 2];
 
 /// Which of the registry's two lists a unit is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 pub(super) enum Kind {
+    /// Legal units.
+    #[serde(rename = "enheter")]
+    #[value(name = "enheter")]
     Enhet,
+    /// Their local units.
+    #[serde(rename = "underenheter")]
+    #[value(name = "underenheter")]
     Underenhet,
 }
 
@@ -89,6 +96,16 @@ impl Organisasjonsnummer {
         }
     }
 
+    /// The first valid number whose eight leading digits are `head` or more.
+    pub(super) fn from_head(mut head: u32) -> Self {
+        loop {
+            match check_digit(head) {
+                Some(check) => return Self(head * 10 + check),
+                None => head += 1,
+            }
+        }
+    }
+
     /// Another valid number, for answers that are to name the wrong unit.
     pub(super) fn neighbour(self) -> Self {
         let mut head = 20_000_000 + (self.0 / 10 + 1) % 20_000_000;
@@ -119,6 +136,13 @@ fn check_digit(head: u32) -> Option<u32> {
 impl fmt::Display for Organisasjonsnummer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:09}", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Organisasjonsnummer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("an organisasjonsnummer is nine digits"))
     }
 }
 

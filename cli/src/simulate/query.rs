@@ -48,6 +48,7 @@ impl BadParameter {
 pub(super) fn parse(query: &str) -> Result<FeedQuery, BadParameter> {
     let mut asked = FeedQuery {
         first_id: None,
+        last_id: None,
         from_ms: None,
         before_ms: None,
         numbers: None,

@@ -78,6 +78,11 @@ impl Service {
         self.happens(0.5)
     }
 
+    /// A number for what chance decides once in an answer.
+    pub(super) fn dice(&self) -> u64 {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
     pub(super) fn running(&self) -> bool {
         self.running.load(Ordering::Relaxed)
     }
@@ -106,7 +111,7 @@ impl Service {
     }
 
     pub(super) fn status(&self) -> Value {
-        let mut status = self.world.read().status();
+        let mut status = self.world.status();
         status["running"] = self.running().into();
         status["started_at"] = self.world.started_at().into();
         status["base_url"] = self.base.as_str().into();

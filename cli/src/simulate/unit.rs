@@ -184,6 +184,17 @@ impl Unit {
         document["_links"] = links;
         document
     }
+
+    /// The same with members that the registry began to have later.
+    pub(super) fn document_with(&self, new_fields: &[String]) -> Value {
+        let mut document = self.document();
+        if let Some(members) = document.as_object_mut() {
+            for name in new_fields {
+                members.entry(name).or_insert_with(|| format!("{name} {}", self.organisasjonsnummer).into());
+            }
+        }
+        document
+    }
 }
 
 /// What stays of a deleted unit.

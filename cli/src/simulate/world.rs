@@ -5,15 +5,19 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{self, Duration},
 };
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tracing::info;
 
 use super::{
+    act::{Act, Refused},
+    dump::Snapshot,
     feed::{Feed, stamp},
+    lag::{Ids, Lag},
     number::{Kind, Organisasjonsnummer},
     recorded::Recording,
     registry::{Registry, UnitView},
@@ -60,11 +64,27 @@ impl Source {
         }
     }
 
-    pub(super) fn units(&self) -> Box<dyn Iterator<Item = UnitView> + '_> {
+    /// Every unit as of now; looked at without a lock.
+    pub(super) fn units(&self) -> Box<dyn Iterator<Item = UnitView> + Send> {
         match self {
             Source::Generated(registry) => Box::new(registry.units()),
-            Source::Recorded(recording) => Box::new(recording.units()),
+            Source::Recorded(recording) => Box::new(recording.units().collect::<Vec<_>>().into_iter()),
         }
+    }
+
+    /// What a dump shows if it is made now; not sorted.
+    fn snapshot(&self, kind: Kind, started_at_ms: i64) -> Snapshot {
+        match self {
+            Source::Generated(registry) => registry.snapshot(kind),
+            Source::Recorded(recording) => {
+                let living = recording.units().filter(|unit| unit.kind == kind && unit.status == "active");
+                Snapshot::of_documents(started_at_ms, living.map(|unit| (unit.number, unit.document)).collect())
+            }
+        }
+    }
+
+    fn latest_ids(&self) -> Ids {
+        Kind::BOTH.map(|kind| self.feed(kind).latest_id().unwrap_or_default())
     }
 
     /// The counts of the status answer.
@@ -74,6 +94,10 @@ impl Source {
             "changes_made": match self {
                 Source::Generated(registry) => registry.changes_made(),
                 Source::Recorded(_) => 0,
+            },
+            "new_fields": match self {
+                Source::Generated(registry) => registry.new_fields(),
+                Source::Recorded(_) => &[],
             },
         });
         for kind in Kind::BOTH {
@@ -106,8 +130,15 @@ impl Source {
 pub(super) enum NoChange {
     /// Recorded answers stand still.
     Recorded,
+    /// The unit can't be struck so.
+    Refused(Refused),
+    /// The state file has no room for the order.
+    TooManyOrders,
     Disk(anyhow::Error),
 }
+
+/// Both dumps as they were at one moment.
+type Frozen = [Arc<Snapshot>; 2];
 
 pub(super) struct World {
     source: RwLock<Source>,
@@ -115,11 +146,44 @@ pub(super) struct World {
     state: Mutex<State>,
     state_file: Option<PathBuf>,
     started_at_ms: i64,
+    lag: Mutex<Lag>,
+    frozen: Mutex<Option<Frozen>>,
 }
 
 impl World {
     pub(super) fn new(source: Source, state: State, state_file: Option<PathBuf>) -> Self {
-        Self { source: RwLock::new(source), started_at_ms: state.started_at_unix_ms, state: Mutex::new(state), state_file }
+        Self {
+            source: RwLock::new(source),
+            started_at_ms: state.started_at_unix_ms,
+            state: Mutex::new(state),
+            state_file,
+            lag: Mutex::default(),
+            frozen: Mutex::default(),
+        }
+    }
+
+    /// The registry that the state describes, with all its changes made again.
+    pub(super) fn replayed(state: State, state_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let mut registry = Registry::new(state.options.clone(), state.started_at_unix_ms);
+        if state.changes_made > 0 {
+            info!(changes = state.changes_made, "replaying the registry's changes");
+        }
+        let freeze = |registry: &Registry| {
+            let is_now = state.frozen_after == Some(registry.changes_made());
+            is_now.then(|| Kind::BOTH.map(|kind| Arc::new(registry.snapshot(kind).sorted())))
+        };
+        let mut frozen = freeze(&registry);
+        for (act, silent) in state.changes() {
+            registry.carry_out(act, silent);
+            frozen = frozen.or_else(|| freeze(&registry));
+        }
+        // The start itself must be remembered, or a restart before any change would have another.
+        if let Some(file) = &state_file {
+            state::save(file, &state)?;
+        }
+        let world = Self::new(Source::Generated(Box::new(registry)), state, state_file);
+        *world.frozen() = frozen;
+        Ok(world)
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Source> {
@@ -134,32 +198,119 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lag(&self) -> MutexGuard<'_, Lag> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn frozen(&self) -> MutexGuard<'_, Option<Frozen>> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn started_at(&self) -> String {
         stamp(self.started_at_ms)
     }
 
-    /// Makes `count` changes. Blocks: on the disk, and while it works.
+    /// Makes `count` usual changes. Blocks: on the disk, and while it works.
     pub(super) fn make_changes(&self, count: u64) -> Result<(), NoChange> {
+        self.carry_out(&Act::Any, false, count, 0).map(drop)
+    }
+
+    /// Carries out an act `count` times and tells the first `told_at_most` units that it struck.
+    /// Blocks: on the disk, and while it works.
+    pub(super) fn carry_out(&self, act: &Act, silent: bool, count: u64, told_at_most: usize) -> Result<Vec<Organisasjonsnummer>, NoChange> {
         // Readers get in between two such bites.
         const BITE: u64 = 1000;
         let mut state = self.state();
-        if matches!(*self.read(), Source::Recorded(_)) {
-            return Err(NoChange::Recorded);
+        match &*self.read() {
+            Source::Recorded(_) => return Err(NoChange::Recorded),
+            Source::Generated(registry) => registry.check(act).map_err(NoChange::Refused)?,
         }
         let mut next = state.clone();
-        next.changes_made += count;
+        let remembered = next.note(act, silent, count);
         if let Some(file) = &self.state_file {
+            if !remembered {
+                return Err(NoChange::TooManyOrders);
+            }
             state::save(file, &next).map_err(NoChange::Disk)?;
         }
+        let mut struck = Vec::new();
         let mut left = count;
         while left > 0 {
-            if let Source::Generated(registry) = &mut *self.write() {
-                (0..left.min(BITE)).for_each(|_| registry.step());
+            let mut source = self.write();
+            if let Source::Generated(registry) = &mut *source {
+                for _ in 0..left.min(BITE) {
+                    let number = registry.carry_out(act, silent);
+                    struck.extend(number.filter(|_| struck.len() < told_at_most));
+                }
             }
+            self.lag().grown(time::Instant::now(), source.latest_ids());
             left -= left.min(BITE);
         }
         *state = next;
+        Ok(struck)
+    }
+
+    /// How far the feed may be shown now; `None` shows all.
+    pub(super) fn shown_to(&self, kind: Kind) -> Option<u64> {
+        self.lag().limit(time::Instant::now()).map(|ids| ids[kind.index()])
+    }
+
+    /// From now on the feeds show changes only so long after look-ups and dumps do.
+    pub(super) fn set_lag(&self, lag: Duration) {
+        let source = self.read();
+        self.lag().set(lag, time::Instant::now(), source.latest_ids());
+    }
+
+    /// From now on dumps show the registry as it is now, as a dump made last night would. Blocks.
+    pub(super) fn freeze(&self) -> Result<(), NoChange> {
+        let mut state = self.state();
+        let next = state.with_frozen(Some(state.changes_made));
+        self.remember(&next)?;
+        // Without the state's lock a change could come between the two.
+        let frozen = Kind::BOTH.map(|kind| Arc::new(self.live(kind)));
+        *self.frozen() = Some(frozen);
+        *state = next;
         Ok(())
+    }
+
+    /// From now on dumps show the registry as it is.
+    pub(super) fn thaw(&self) -> Result<(), NoChange> {
+        let mut state = self.state();
+        let next = state.with_frozen(None);
+        self.remember(&next)?;
+        *self.frozen() = None;
+        *state = next;
+        Ok(())
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen().is_some()
+    }
+
+    fn remember(&self, next: &State) -> Result<(), NoChange> {
+        match &self.state_file {
+            Some(file) => state::save(file, next).map_err(NoChange::Disk),
+            None => Ok(()),
+        }
+    }
+
+    fn live(&self, kind: Kind) -> Snapshot {
+        let snapshot = self.read().snapshot(kind, self.started_at_ms);
+        snapshot.sorted()
+    }
+
+    /// What a dump shows now. Takes its time with a large registry.
+    pub(super) fn dump(&self, kind: Kind) -> Arc<Snapshot> {
+        let frozen = self.frozen().as_ref().map(|frozen| Arc::clone(&frozen[kind.index()]));
+        frozen.unwrap_or_else(|| Arc::new(self.live(kind)))
+    }
+
+    pub(super) fn status(&self) -> Value {
+        let mut status = self.read().status();
+        let frozen = self.frozen().as_ref().map(|[enheter, _]| stamp(enheter.moment_ms()));
+        status["dumps_frozen_at"] = frozen.into();
+        status["feed_lag_ms"] = self.lag().milliseconds().into();
+        status
     }
 }
 
@@ -200,7 +351,7 @@ impl Pace {
 #[allow(clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::simulate::registry::RegistryOptions;
+    use crate::simulate::{dump::Flaw, registry::RegistryOptions};
 
     fn options() -> RegistryOptions {
         RegistryOptions { seed: 9, units: 30, changes_per_second: 4.0, deletions: 0.05, removals: 0.02 }
@@ -218,7 +369,7 @@ mod tests {
         let file = folder.path().join("state.json");
         let open = || {
             let state = state::load_or_fresh(&file, options()).expect("a state");
-            crate::simulate::generated_world(state, Some(file.clone())).expect("a world")
+            World::replayed(state, Some(file.clone())).expect("a world")
         };
         let first = open();
         assert!(first.make_changes(300).is_ok());
@@ -231,6 +382,48 @@ mod tests {
         }
         assert_eq!(items(&first), items(&restarted));
         assert!(items(&first).len() > before.len());
+    }
+
+    #[test]
+    fn a_restart_remembers_orders_and_frozen_dumps() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("state.json");
+        let open = || {
+            let state = state::load_or_fresh(&file, options()).expect("a state");
+            World::replayed(state, Some(file.clone())).expect("a world")
+        };
+        let first = open();
+        let carry_out = |act: Act, silent, count| first.carry_out(&act, silent, count, 100).expect("carried out");
+        carry_out(Act::Edit, true, 20);
+        assert!(first.make_changes(30).is_ok() && first.freeze().is_ok());
+        let struck = carry_out(Act::Removal, true, 2);
+        assert_eq!(struck.len(), 2);
+        carry_out(Act::NewField { name: "nyttFelt".to_owned() }, true, 1);
+        assert!(first.make_changes(30).is_ok());
+        let restarted = open();
+        let dump = |world: &World| crate::simulate::dump::write(&world.dump(Kind::Enhet), &Flaw::None, Vec::new()).expect("written");
+        let units = |world: &World| world.read().units().map(|unit| unit.document).collect::<Vec<_>>();
+        assert_eq!(items(&first), items(&restarted));
+        assert_eq!(units(&first), units(&restarted));
+        assert_eq!(dump(&first), dump(&restarted));
+        let night = dump(&first);
+        assert!(first.thaw().is_ok());
+        assert_ne!(dump(&first), night);
+        assert_eq!(dump(&open()), dump(&first));
+    }
+
+    #[test]
+    fn a_lagging_feed_is_behind_look_ups() {
+        let world = World::replayed(State::fresh(options()), None).expect("a world");
+        let shown = |world: &World| Kind::BOTH.map(|kind| world.shown_to(kind));
+        assert_eq!(shown(&world), [None, None]);
+        let before = world.read().latest_ids().map(Some);
+        world.set_lag(Duration::from_secs(3600));
+        assert!(world.make_changes(50).is_ok());
+        assert_eq!(shown(&world), before);
+        assert_ne!(world.read().latest_ids().map(Some), before);
+        world.set_lag(Duration::ZERO);
+        assert_eq!(shown(&world), [None, None]);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Batch {
     pub quarantined: Vec<Quarantined>,
     /// Keys whose items became no event: worth asking upstream once more before this is published.
     pub doubtful: BTreeSet<String>,
+    /// Positions of other tracks that move with it.
+    pub also: Vec<(String, FeedPosition)>,
     /// Counts.
     pub tally: Tally,
 }
@@ -65,7 +67,21 @@ impl Batch {
     pub fn moving(base: Option<FeedPosition>, position: u64) -> Self {
         let next = FeedPosition { position, ..base.unwrap_or_default() };
         let (records, quarantined, doubtful) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { base, next, records, quarantined, doubtful, tally: Tally::default() }
+        Self { base, next, records, quarantined, doubtful, also: Vec::new(), tally: Tally::default() }
+    }
+
+    /// Puts a batch behind this one, on top of which it was made: one transaction for both.
+    pub fn append(&mut self, later: Self) {
+        let Self { base: _, next, mut records, quarantined, doubtful, also, tally } = later;
+        self.next = next;
+        self.records.append(&mut records);
+        self.quarantined.extend(quarantined);
+        self.doubtful.extend(doubtful);
+        self.also.extend(also);
+        tally.events.iter().for_each(|(name, count)| add(&mut self.tally.events, name, *count));
+        for (sums, counts) in [(&mut self.tally.quarantined, tally.quarantined), (&mut self.tally.oddities, tally.oddities)] {
+            counts.into_iter().for_each(|(name, count)| *sums.entry(name).or_default() += count);
+        }
     }
 
     fn put<C>(&mut self, item: &Item<C>, mapped: Result<Event, Unmapped>) {
@@ -75,28 +91,43 @@ impl Batch {
         match mapped {
             Ok(event) => {
                 self.next.count += 1;
-                *self.tally.events.entry(event.endringstype().to_owned()).or_default() += 1;
-                self.records.extend(event.into_records());
+                self.add(event);
             }
             Err(unmapped) => {
                 self.doubtful.insert(item.key.clone());
-                let raw = unmapped.raw.unwrap_or_else(|| item.raw.to_string().into_bytes());
-                self.set_aside(Quarantined::new(item.position, unmapped.reason, raw));
+                let raw = unmapped.raw.unwrap_or_else(|| item.raw.clone().into_bytes());
+                self.set_aside(Quarantined::new(item.position, unmapped.reason, raw).about(&item.key));
             }
         }
     }
 
-    fn set_aside(&mut self, quarantined: Quarantined) {
+    /// Adds an event that is counted by its caller.
+    pub fn add(&mut self, event: Event) {
+        add(&mut self.tally.events, event.endringstype(), 1);
+        self.records.extend(event.into_records());
+    }
+
+    /// Adds something that could not be used.
+    pub fn set_aside(&mut self, quarantined: Quarantined) {
         *self.tally.quarantined.entry(quarantined.reason.code).or_default() += 1;
         self.quarantined.push(quarantined);
     }
 
-    /// All records of the transaction, the position last. `sealed` are the quarantine records.
-    pub fn to_records(&self, source: &Source, feed: &str, sealed: Vec<EncodedRecord>) -> Vec<EncodedRecord> {
-        let mut records = self.records.clone();
+    /// Takes out all records of the transaction, the position last. `sealed` are the quarantine
+    /// records.
+    pub fn take_records(&mut self, source: &Source, feed: &str, sealed: Vec<EncodedRecord>) -> Vec<EncodedRecord> {
+        let mut records = std::mem::take(&mut self.records);
         records.extend(sealed);
+        records.extend(self.also.iter().map(|(track, position)| position::to_record(source, track, *position)));
         records.push(position::to_record(source, feed, self.next));
         records
+    }
+}
+
+fn add(sums: &mut BTreeMap<String, u64>, name: &str, count: u64) {
+    match sums.get_mut(name) {
+        Some(sum) => *sum += count,
+        None => drop(sums.insert(name.to_owned(), count)),
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Start {
     Now,
     /// This id and later.
     At(u64),
+    /// Where the registry's dump ends, which is published first.
+    Snapshot,
 }
 
 /// The first thing to do with a feed.
@@ -30,7 +32,8 @@ pub fn opening(stored: Option<u64>, start: Start) -> Opening {
         (Some(position), _) => Opening::Resume(position),
         (None, Start::Beginning) => Opening::From(0),
         (None, Start::At(id)) => Opening::From(id.saturating_sub(1)),
-        (None, Start::Now) => Opening::FromNewest,
+        // The position is stored before the dump is published; without one there is none to wait for.
+        (None, Start::Now | Start::Snapshot) => Opening::FromNewest,
     }
 }
 

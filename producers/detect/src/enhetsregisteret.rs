@@ -3,6 +3,7 @@
 //! Source of the rules: Brønnøysundregistrene's open API. Must never interpret more than it has
 //! to: what upstream sends passes as it is, and what can't pass is quarantined, never guessed.
 
+mod dump;
 mod endringer;
 mod event;
 mod look_up;
@@ -10,9 +11,10 @@ mod page;
 
 use ryggrad_schemas::virksomhet::Virksomhetstype;
 
+pub use dump::dump_list;
 pub use event::{Feed, UnknownFeed};
 pub use look_up::{Answer, LookUpError, State, gone, read_document, unknown};
-pub use page::{Change, PageError, read_page};
+pub use page::{Change, PageError, read_page, repaired};
 
 use crate::quarantine::Reason;
 
@@ -33,6 +35,10 @@ pub mod reasons {
     /// A look-up answered with another unit, or none.
     pub const DOCUMENT_OTHER_KEY: Reason =
         Reason { code: "document-other-key", text: "the look-up's document has another organisasjonsnummer than was asked for, or none" };
+    /// A row of a dump that is no JSON object.
+    pub const ROW_NO_OBJECT: Reason = Reason { code: "row-no-object", text: "the row of the dump is no JSON object" };
+    /// A row of a dump without a usable key.
+    pub const ROW_NO_KEY: Reason = Reason { code: "row-no-key", text: "the row of the dump has no organisasjonsnummer of nine digits" };
     /// A look-up fails again and again while others succeed.
     pub const LOOK_UP_FAILED: Reason =
         Reason { code: "look-up-failed", text: "the look-up failed again and again, while others succeeded" };

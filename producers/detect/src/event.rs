@@ -1,4 +1,4 @@
-//! One event and the records that it becomes: itself, a tombstone, a mark of removal.
+//! One event and the records that it becomes: itself and a tombstone, later a mark of removal.
 //!
 //! CloudEvents in Kafka's binary mode. The tombstone has the event's id, so that it is never
 //! taken for an event of its own. Must never carry a state out of a removal.
@@ -6,6 +6,8 @@
 use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::catalogue::topics;
 use ryggrad_schemas::cloudevents::{AVRO, Attributes, STATE_HASH_HEADER};
+use ryggrad_schemas::fingerprint::Fingerprint;
+use ryggrad_schemas::virksomhet::Endringstype;
 use serde_json::json;
 
 use crate::quarantine::Reason;
@@ -14,6 +16,8 @@ use crate::quarantine::Reason;
 /// would fail for ever.
 pub const RECORD_BYTES_MAX: usize = 900_000;
 
+const ENDRINGSTYPE_HEADER: &str = "ce_endringstype";
+
 /// What an event means for its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
@@ -21,11 +25,9 @@ pub enum Consequence {
     Lives,
     /// The key is gone: a tombstone follows.
     Ends,
-    /// The key must be forgotten for legal reasons: a tombstone and a mark of removal follow.
-    Removed {
-        /// The feed position that says so.
-        position: u64,
-    },
+    /// The key must be forgotten for legal reasons: a tombstone follows, and a mark of removal
+    /// once it is known where the event stands.
+    Removed,
 }
 
 /// An event, encoded, with what follows from it.
@@ -40,7 +42,7 @@ pub struct Event {
     /// Framed Avro.
     pub value: Vec<u8>,
     /// Fingerprint of the state, if it carries one.
-    pub state_hash: Option<String>,
+    pub state_hash: Option<Fingerprint>,
     /// What follows.
     pub consequence: Consequence,
 }
@@ -53,27 +55,44 @@ impl Event {
 
     /// The records, in the order in which they must be published.
     pub fn into_records(self) -> Vec<EncodedRecord> {
-        let mut headers = self.attributes.to_headers(AVRO);
-        headers.extend(self.state_hash.map(|hash| (STATE_HASH_HEADER.to_owned(), hash)));
-        let removal = match self.consequence {
-            Consequence::Removed { position } => Some(removal(&self.topic, &self.key, position, &self.attributes.id)),
-            _ => None,
-        };
+        let mut headers = self.attributes.into_headers(AVRO);
+        headers.extend(self.state_hash.map(|hash| (STATE_HASH_HEADER.to_owned(), hash.to_string())));
         let event = EncodedRecord { topic: self.topic, partition: None, key: self.key, value: Some(self.value), headers };
-        let tombstone = (self.consequence != Consequence::Lives).then(|| EncodedRecord { value: None, ..event.clone() });
-        [Some(event), tombstone, removal].into_iter().flatten().collect()
+        let tombstone = (self.consequence != Consequence::Lives).then(|| EncodedRecord {
+            topic: event.topic.clone(),
+            partition: None,
+            key: event.key.clone(),
+            value: None,
+            headers: event.headers.clone(),
+        });
+        std::iter::once(event).chain(tombstone).collect()
     }
 }
 
-fn removal(topic: &str, key: &str, position: u64, id: &str) -> EncodedRecord {
-    let value = json!({"topic": topic, "key": key, "position": position, "id": id});
-    EncodedRecord {
+/// Whether a record is an event that says that its key must be forgotten.
+pub fn is_removal(record: &EncodedRecord) -> bool {
+    record.value.is_some() && header(record, ENDRINGSTYPE_HEADER) == Some(Endringstype::Fjernet.symbol())
+}
+
+/// The mark of a removal, once it is known where its event stands: all that came before it for
+/// the same key is to be withheld at once.
+pub fn removal_mark(record: &EncodedRecord, partition: i32, offset: i64) -> Option<EncodedRecord> {
+    if !is_removal(record) {
+        return None;
+    }
+    let EncodedRecord { topic, key, .. } = record;
+    let value = json!({"topic": topic, "key": key, "partition": partition, "offset": offset, "id": header(record, "ce_id")});
+    Some(EncodedRecord {
         topic: topics::REMOVED.to_owned(),
         partition: None,
         key: format!("{topic}/{key}"),
         value: Some(value.to_string().into_bytes()),
         headers: Vec::new(),
-    }
+    })
+}
+
+fn header<'a>(record: &'a EncodedRecord, name: &str) -> Option<&'a str> {
+    record.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
 }
 
 /// An item that became no event, and why.
@@ -94,6 +113,7 @@ impl Unmapped {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "tests")]
     use std::collections::BTreeMap;
 
     use super::*;
@@ -108,7 +128,7 @@ mod tests {
             extensions: BTreeMap::from([("endringstype".to_owned(), "NY".to_owned())]),
         };
         let (topic, key) = ("test.v1".to_owned(), "312345676".to_owned());
-        Event { topic, key, attributes, value: vec![1], state_hash: Some("abcd".to_owned()), consequence }
+        Event { topic, key, attributes, value: vec![1], state_hash: Some(Fingerprint(0xabcd)), consequence }
     }
 
     #[test]
@@ -117,7 +137,7 @@ mod tests {
         assert_eq!(event.endringstype(), "NY");
         let records = event.into_records();
         assert_eq!(records.len(), 1);
-        for header in [("ce_id", "5b0e"), ("ce_endringstype", "NY"), ("content-type", AVRO), (STATE_HASH_HEADER, "abcd")] {
+        for header in [("ce_id", "5b0e"), ("ce_endringstype", "NY"), ("content-type", AVRO), (STATE_HASH_HEADER, "000000000000abcd")] {
             assert!(records[0].headers.contains(&(header.0.to_owned(), header.1.to_owned())), "{header:?}");
         }
     }
@@ -130,12 +150,18 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_is_marked_besides() {
-        let records = event(Consequence::Removed { position: 17 }).into_records();
-        assert_eq!(records.len(), 3);
-        assert_eq!(records[1].value, None);
-        assert_eq!((records[2].topic.as_str(), records[2].key.as_str()), ("ryggrad.removed", "test.v1/312345676"));
-        let expected = br#"{"id":"5b0e","key":"312345676","position":17,"topic":"test.v1"}"#;
-        assert_eq!(records[2].value.as_deref(), Some(expected.as_slice()));
+    fn a_removal_is_marked_once_it_is_known_where_it_stands() {
+        let mut removed = event(Consequence::Removed);
+        removed.attributes.extensions.insert("endringstype".to_owned(), "FJERNET".to_owned());
+        let records = removed.into_records();
+        assert_eq!((records.len(), &records[1].value), (2, &None));
+        let marks: Vec<_> = records.iter().filter_map(|record| removal_mark(record, 3, 17)).collect();
+        let [mark] = marks.as_slice() else { panic!("{marks:?}") };
+        assert_eq!((mark.topic.as_str(), mark.key.as_str()), ("ryggrad.removed", "test.v1/312345676"));
+        let expected = br#"{"id":"5b0e","key":"312345676","offset":17,"partition":3,"topic":"test.v1"}"#;
+        assert_eq!(mark.value.as_deref(), Some(expected.as_slice()));
+        for other in [Consequence::Lives, Consequence::Ends] {
+            assert!(event(other).into_records().iter().all(|record| removal_mark(record, 3, 17).is_none()));
+        }
     }
 }

@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use serde_json::Value;
-
 use crate::quarantine::{Quarantined, Reason};
 
 /// One readable item.
@@ -24,7 +22,7 @@ pub struct Item<C> {
     /// What is odd about it but does not stop it, as names for metrics.
     pub oddities: Vec<&'static str>,
     /// The item as upstream sent it.
-    pub raw: Value,
+    pub raw: String,
 }
 
 /// One item that can't be used.
@@ -35,7 +33,7 @@ pub struct Unreadable {
     /// What is wrong with it.
     pub reason: Reason,
     /// The item as upstream sent it.
-    pub raw: Value,
+    pub raw: String,
 }
 
 /// One entry of a page.
@@ -187,7 +185,7 @@ impl<C> Sorting<C> {
 }
 
 fn quarantined(position: u64, unreadable: &Unreadable) -> Quarantined {
-    Quarantined::new(position, unreadable.reason, unreadable.raw.to_string().into_bytes())
+    Quarantined::new(position, unreadable.reason, unreadable.raw.clone().into_bytes())
 }
 
 /// Divides steps into chunks of at most `events_max` events, each for one transaction. A step

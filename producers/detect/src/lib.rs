@@ -9,6 +9,7 @@
 //! no error text quotes what a registry sent.
 
 pub mod batch;
+pub mod command;
 pub mod decide;
 pub mod enhetsregisteret;
 pub mod event;
@@ -16,3 +17,5 @@ pub mod feed;
 pub mod position;
 pub mod quarantine;
 mod rfc3339;
+pub mod roll;
+pub mod snapshot;

@@ -9,6 +9,8 @@ use ryggrad_schemas::catalogue::{Source, topics};
 use ryggrad_schemas::{EncodedRecord, LogRecord};
 use serde_json::{Value, json};
 
+use crate::snapshot::run;
+
 /// How far one feed has been read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeedPosition {
@@ -40,17 +42,28 @@ pub fn to_record(source: &Source, feed: &str, position: FeedPosition) -> Encoded
     }
 }
 
-/// The latest position of each of a source's feeds, from its partition's records in log order.
-/// Records of feeds that the source does not have (any more) are passed over.
+/// All that a source keeps a position of: its feeds, and the runs over their dumps.
+pub fn tracks(source: &Source) -> Vec<String> {
+    let runs = source.feeds.iter().map(|feed| run::track(feed));
+    source.feeds.iter().cloned().chain(runs).chain([ROLL_TRACK.to_owned(), COMMANDS_TRACK.to_owned()]).collect()
+}
+
+/// The track of the records that let idle partitions roll; its position counts periods.
+pub const ROLL_TRACK: &str = "roll";
+/// The track of the operators' commands; its position is the offset of the last one.
+pub const COMMANDS_TRACK: &str = "commands";
+
+/// The latest position of each of a source's tracks, from its partition's records in log order.
+/// Records of tracks that the source does not have (any more) are passed over.
 pub fn from_records(source: &Source, records: &[LogRecord]) -> Result<BTreeMap<String, FeedPosition>, UnreadablePosition> {
     let mut positions = BTreeMap::new();
-    for feed in &source.feeds {
-        let key = key(source, feed);
+    for track in tracks(source) {
+        let key = key(source, &track);
         let Some(latest) = records.iter().rev().find(|record| record.key.as_deref() == Some(&key)) else { continue };
         // A tombstone is how people reset a feed on purpose.
         let Some(value) = &latest.value else { continue };
         let unreadable = UnreadablePosition { partition: latest.partition, offset: latest.offset };
-        positions.insert(feed.clone(), parse(value).ok_or(unreadable)?);
+        positions.insert(track, parse(value).ok_or(unreadable)?);
     }
     Ok(positions)
 }

@@ -3,8 +3,10 @@
 //! The content is sealed by the shell before it becomes a record. A reason is one of a fixed
 //! set of texts and must never quote the content.
 
-use ryggrad_schemas::EncodedRecord;
+use std::collections::BTreeSet;
+
 use ryggrad_schemas::catalogue::{Source, topics};
+use ryggrad_schemas::{EncodedRecord, LogRecord};
 
 use crate::event::RECORD_BYTES_MAX;
 
@@ -26,6 +28,8 @@ pub const TOO_LARGE_TO_KEEP: Reason =
 pub struct Quarantined {
     /// Where in the feed it stood; where it has no readable position, the one before it.
     pub position: u64,
+    /// The key of what it is about, if that is known. Never a national identity number.
+    pub subject: Option<String>,
     /// Why.
     pub reason: Reason,
     /// What upstream sent, not yet sealed.
@@ -36,9 +40,14 @@ impl Quarantined {
     /// Sets content aside. Too much of it is left out rather than let it stop the feed.
     pub fn new(position: u64, reason: Reason, raw: Vec<u8>) -> Self {
         if raw.len() > RECORD_BYTES_MAX {
-            return Self { position, reason: TOO_LARGE_TO_KEEP, raw: Vec::new() };
+            return Self { position, subject: None, reason: TOO_LARGE_TO_KEEP, raw: Vec::new() };
         }
-        Self { position, reason, raw }
+        Self { position, subject: None, reason, raw }
+    }
+
+    /// The same, about a key.
+    pub fn about(self, key: &str) -> Self {
+        Self { subject: Some(key.to_owned()), ..self }
     }
 
     /// The record's key, which is also the context that its content is sealed to.
@@ -59,9 +68,71 @@ impl Quarantined {
             partition: None,
             key: self.key(source, feed),
             value: Some(sealed),
-            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            headers: headers
+                .into_iter()
+                .chain(self.subject.clone().map(|key| ("subject", key)))
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
         }
     }
+}
+
+/// Where a record of the quarantine stood, and how it is marked as dealt with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Offset in the quarantine.
+    pub offset: i64,
+    /// Record key, which is also what its content is sealed to.
+    pub key: String,
+    /// The feed, or the track of its dump.
+    pub feed: String,
+    /// Where in it.
+    pub position: u64,
+    /// What it is about, if that was known.
+    pub subject: Option<String>,
+    /// Why it was set aside.
+    pub reason: String,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+const SETTLED_HEADER: &str = "settles";
+
+impl Entry {
+    /// Reads a record of the quarantine; `None` for one of another source, or a mark.
+    pub fn read(source: &Source, record: &LogRecord) -> Option<Self> {
+        let is_of_source = record.header("source") == Some(&source.name);
+        record.value.as_ref().filter(|_| is_of_source)?;
+        Some(Self {
+            offset: record.offset,
+            key: record.key.clone()?,
+            feed: record.header("feed")?.to_owned(),
+            position: record.header("position")?.parse().ok()?,
+            subject: record.header("subject").map(str::to_owned),
+            reason: record.header("reason").unwrap_or_default().to_owned(),
+            at_ms: record.timestamp_ms,
+        })
+    }
+
+    /// The mark that says that it was dealt with.
+    pub fn settled(&self, source: &Source) -> EncodedRecord {
+        let headers = [("source", source.name.clone()), (SETTLED_HEADER, self.offset.to_string())];
+        EncodedRecord {
+            topic: topics::QUARANTINE.to_owned(),
+            partition: None,
+            key: self.key.clone(),
+            value: None,
+            headers: headers.map(|(name, value)| (name.into(), value)).into(),
+        }
+    }
+}
+
+/// What in a quarantine is still to be dealt with, oldest first.
+pub fn open_entries(source: &Source, records: &[LogRecord]) -> Vec<Entry> {
+    let settled = |record: &LogRecord| record.header(SETTLED_HEADER)?.parse::<i64>().ok();
+    let settled: BTreeSet<i64> =
+        records.iter().filter(|record| record.header("source") == Some(&source.name)).filter_map(settled).collect();
+    records.iter().filter_map(|record| Entry::read(source, record)).filter(|entry| !settled.contains(&entry.offset)).collect()
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ fn every_word_and_every_answer_has_its_event_or_its_reason() {
             let value = value(&event);
             assert_eq!((value.endringstype.symbol(), value.virksomhet.is_some()), expected.unwrap(), "{word} {answer:?}");
             let consequence = match event.endringstype() {
-                "FJERNET" => Consequence::Removed { position: 17 },
+                "FJERNET" => Consequence::Removed,
                 "SLETTET" => Consequence::Ends,
                 _ => Consequence::Lives,
             };
@@ -146,7 +146,7 @@ fn a_batch_holds_every_item_once_and_its_position_last() {
     let base = Some(FeedPosition { position: 10, count: 100 });
     let steps =
         steps(&[(11, KEY, "Ny"), (12, "212345679", "Endring"), (15, KEY, "Sletting"), (19, KEY, "Fjernet"), (20, "123456789", "Ny")]);
-    let batch = Batch::assemble(base, &steps, |item| {
+    let mut batch = Batch::assemble(base, &steps, |item| {
         let answer = if item.key == KEY { document() } else { unknown() };
         registry("enheter").event(item, Some(&answer))
     });
@@ -161,7 +161,7 @@ fn a_batch_holds_every_item_once_and_its_position_last() {
     let source = Catalogue::built_in().source("enhetsregisteret").unwrap();
     let sealed = batch.quarantined.iter().map(|found| found.to_record(source, "enheter", vec![0])).collect();
     let topics: Vec<_> =
-        batch.to_records(source, "enheter", sealed).into_iter().map(|record| (record.topic, record.value.is_some())).collect();
+        batch.take_records(source, "enheter", sealed).into_iter().map(|record| (record.topic, record.value.is_some())).collect();
     let (virksomhet, quarantine) = ("grunndata.virksomhet.v1", "ryggrad.quarantine");
     let expected = [
         (virksomhet, true),
@@ -169,12 +169,29 @@ fn a_batch_holds_every_item_once_and_its_position_last() {
         (virksomhet, false),
         (virksomhet, true),
         (virksomhet, false),
-        ("ryggrad.removed", true),
         (quarantine, true),
         (quarantine, true),
         ("ryggrad.source-positions", true),
     ];
     assert_eq!(topics, expected.map(|(topic, value)| (topic.to_owned(), value)));
+}
+
+#[test]
+fn two_batches_in_one_transaction_are_what_one_would_have_been() {
+    let base = Some(FeedPosition { position: 10, count: 100 });
+    let all = [(11, KEY, "Ny"), (12, "212345679", "Endring"), (15, KEY, "Sletting"), (20, "123456789", "Ny"), (21, KEY, "Ny")];
+    let made = |base, items: &[_]| {
+        Batch::assemble(base, &steps(items), |item| {
+            let answer = if item.key == KEY { document() } else { unknown() };
+            registry("enheter").event(item, Some(&answer))
+        })
+    };
+    for at in 0..=all.len() {
+        let mut batch = made(base, &all[..at]);
+        let later = made(Some(batch.next), &all[at..]);
+        batch.append(later);
+        assert_eq!(batch, made(base, &all), "{at}");
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn an_item_is_read_whole() {
             dato: Some("2025-11-13T04:01:39.613Z".to_owned()),
         },
         oddities: Vec::new(),
-        raw: raw.clone(),
+        raw: raw.to_string(),
     };
     assert_eq!(only(raw), expected);
 }
@@ -89,7 +89,7 @@ fn a_malformed_item_is_set_aside_with_its_position_and_content() {
         (json!({"oppdateringsid": 9, "organisasjonsnummer": 312345676}), Some(9), reasons::NO_KEY),
         (json!({"oppdateringsid": 9, "organisasjonsnummer": "31234567a"}), Some(9), reasons::NO_KEY),
     ] {
-        assert_eq!(fault(&raw), Unreadable { position, reason, raw: raw.clone() });
+        assert_eq!(fault(&raw), Unreadable { position, reason, raw: raw.to_string() });
     }
 }
 

@@ -3,7 +3,6 @@
 
 use ryggrad_detect::feed::{self, Arranged, Entry, Item, Page, PageFault, Step, Unreadable};
 use ryggrad_detect::quarantine::Reason;
-use serde_json::json;
 
 const REASON: Reason = Reason { code: "test", text: "a test" };
 
@@ -13,10 +12,10 @@ fn page(entries: &str) -> Page<()> {
         let digits = text.trim_end_matches(|mark: char| !mark.is_ascii_digit());
         let position = digits.parse().ok();
         if text.ends_with('!') {
-            return Entry::Unreadable(Unreadable { position, reason: REASON, raw: json!(text) });
+            return Entry::Unreadable(Unreadable { position, reason: REASON, raw: text.to_owned() });
         }
         let key = text[digits.len()..].to_owned();
-        Entry::Item(Item { position: position.unwrap(), key, change: (), oddities: Vec::new(), raw: json!(text) })
+        Entry::Item(Item { position: position.unwrap(), key, change: (), oddities: Vec::new(), raw: text.to_owned() })
     };
     Page { entries: entries.split_whitespace().map(entry).collect(), total_items: None }
 }

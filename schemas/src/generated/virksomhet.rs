@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Error, Map, Value};
 
-use crate::document::{self, Decimal, FromDocument, Pointer, Rest, ToDocument};
+use crate::avro::{WriteAvro, write_long};
+use crate::document::{self, At, Decimal, FromDocument, Left, ToDocument};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Endringstype {
@@ -52,6 +53,13 @@ impl ToDocument for Endringstype {
     }
 }
 
+impl WriteAvro for Endringstype {
+    fn write(&self, datum: &mut Vec<u8>) {
+        // Declared in the schema's order.
+        write_long(*self as i64, datum);
+    }
+}
+
 /// A code with its text. Codes stay strings, so a new upstream code never breaks a reader.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Kode {
@@ -62,6 +70,14 @@ pub struct Kode {
     /// Date from which the code is retired.
     #[serde(rename = "utgaatt")]
     pub utgaatt: Option<String>,
+}
+
+impl WriteAvro for Kode {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.kode.write(datum);
+        self.beskrivelse.write(datum);
+        self.utgaatt.write(datum);
+    }
 }
 
 impl ToDocument for Kode {
@@ -75,18 +91,18 @@ impl ToDocument for Kode {
 }
 
 impl FromDocument for Kode {
-    fn fits(value: &Value) -> bool {
-        value.is_object()
+    fn fits(json: &str) -> bool {
+        document::is_object(json)
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Object(mut members) = value else { return Self::default() };
-        let taken = Self {
-            kode: document::take_member(&mut members, "kode", at, rest),
-            beskrivelse: document::take_member(&mut members, "beskrivelse", at, rest),
-            utgaatt: document::take_member(&mut members, "utgaatt", at, rest),
-        };
-        document::keep_remainder(members, at, rest);
-        taken
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        document::take_members(json, at, left, |name, member| match name.as_bytes() {
+            b"kode" => member.take(&mut taken.kode),
+            b"beskrivelse" => member.take(&mut taken.beskrivelse),
+            b"utgaatt" => member.take(&mut taken.utgaatt),
+            _ => member.keep(),
+        })?;
+        Ok(taken)
     }
 }
 
@@ -112,6 +128,18 @@ pub struct Adresse {
     pub poststed: Option<String>,
 }
 
+impl WriteAvro for Adresse {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.adresse.write(datum);
+        self.kommune.write(datum);
+        self.kommunenummer.write(datum);
+        self.land.write(datum);
+        self.landkode.write(datum);
+        self.postnummer.write(datum);
+        self.poststed.write(datum);
+    }
+}
+
 impl ToDocument for Adresse {
     fn give(&self) -> Value {
         let mut members = Map::new();
@@ -127,22 +155,22 @@ impl ToDocument for Adresse {
 }
 
 impl FromDocument for Adresse {
-    fn fits(value: &Value) -> bool {
-        value.is_object()
+    fn fits(json: &str) -> bool {
+        document::is_object(json)
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Object(mut members) = value else { return Self::default() };
-        let taken = Self {
-            adresse: document::take_member(&mut members, "adresse", at, rest),
-            kommune: document::take_member(&mut members, "kommune", at, rest),
-            kommunenummer: document::take_member(&mut members, "kommunenummer", at, rest),
-            land: document::take_member(&mut members, "land", at, rest),
-            landkode: document::take_member(&mut members, "landkode", at, rest),
-            postnummer: document::take_member(&mut members, "postnummer", at, rest),
-            poststed: document::take_member(&mut members, "poststed", at, rest),
-        };
-        document::keep_remainder(members, at, rest);
-        taken
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        document::take_members(json, at, left, |name, member| match name.as_bytes() {
+            b"adresse" => member.take(&mut taken.adresse),
+            b"kommune" => member.take(&mut taken.kommune),
+            b"kommunenummer" => member.take(&mut taken.kommunenummer),
+            b"land" => member.take(&mut taken.land),
+            b"landkode" => member.take(&mut taken.landkode),
+            b"postnummer" => member.take(&mut taken.postnummer),
+            b"poststed" => member.take(&mut taken.poststed),
+            _ => member.keep(),
+        })?;
+        Ok(taken)
     }
 }
 
@@ -168,6 +196,18 @@ pub struct Kapital {
     pub fullt_innbetalt: Option<String>,
 }
 
+impl WriteAvro for Kapital {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.belop.write(datum);
+        self.antall_aksjer.write(datum);
+        self.r#type.write(datum);
+        self.valuta.write(datum);
+        self.innfort_dato.write(datum);
+        self.innbetalt.write(datum);
+        self.fullt_innbetalt.write(datum);
+    }
+}
+
 impl ToDocument for Kapital {
     fn give(&self) -> Value {
         let mut members = Map::new();
@@ -183,22 +223,22 @@ impl ToDocument for Kapital {
 }
 
 impl FromDocument for Kapital {
-    fn fits(value: &Value) -> bool {
-        value.is_object()
+    fn fits(json: &str) -> bool {
+        document::is_object(json)
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Object(mut members) = value else { return Self::default() };
-        let taken = Self {
-            belop: document::take_member(&mut members, "belop", at, rest),
-            antall_aksjer: document::take_member(&mut members, "antallAksjer", at, rest),
-            r#type: document::take_member(&mut members, "type", at, rest),
-            valuta: document::take_member(&mut members, "valuta", at, rest),
-            innfort_dato: document::take_member(&mut members, "innfortDato", at, rest),
-            innbetalt: document::take_member(&mut members, "innbetalt", at, rest),
-            fullt_innbetalt: document::take_member(&mut members, "fulltInnbetalt", at, rest),
-        };
-        document::keep_remainder(members, at, rest);
-        taken
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        document::take_members(json, at, left, |name, member| match name.as_bytes() {
+            b"belop" => member.take(&mut taken.belop),
+            b"antallAksjer" => member.take(&mut taken.antall_aksjer),
+            b"type" => member.take(&mut taken.r#type),
+            b"valuta" => member.take(&mut taken.valuta),
+            b"innfortDato" => member.take(&mut taken.innfort_dato),
+            b"innbetalt" => member.take(&mut taken.innbetalt),
+            b"fulltInnbetalt" => member.take(&mut taken.fullt_innbetalt),
+            _ => member.keep(),
+        })?;
+        Ok(taken)
     }
 }
 
@@ -213,6 +253,14 @@ pub struct HistoriskNavn {
     pub til_dato: Option<String>,
 }
 
+impl WriteAvro for HistoriskNavn {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.navn.write(datum);
+        self.fra_dato.write(datum);
+        self.til_dato.write(datum);
+    }
+}
+
 impl ToDocument for HistoriskNavn {
     fn give(&self) -> Value {
         let mut members = Map::new();
@@ -224,18 +272,18 @@ impl ToDocument for HistoriskNavn {
 }
 
 impl FromDocument for HistoriskNavn {
-    fn fits(value: &Value) -> bool {
-        value.is_object()
+    fn fits(json: &str) -> bool {
+        document::is_object(json)
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Object(mut members) = value else { return Self::default() };
-        let taken = Self {
-            navn: document::take_member(&mut members, "navn", at, rest),
-            fra_dato: document::take_member(&mut members, "fraDato", at, rest),
-            til_dato: document::take_member(&mut members, "tilDato", at, rest),
-        };
-        document::keep_remainder(members, at, rest);
-        taken
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        document::take_members(json, at, left, |name, member| match name.as_bytes() {
+            b"navn" => member.take(&mut taken.navn),
+            b"fraDato" => member.take(&mut taken.fra_dato),
+            b"tilDato" => member.take(&mut taken.til_dato),
+            _ => member.keep(),
+        })?;
+        Ok(taken)
     }
 }
 
@@ -250,6 +298,14 @@ pub struct Paategning {
     pub tekst: Option<String>,
 }
 
+impl WriteAvro for Paategning {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.infotype.write(datum);
+        self.innfoert_dato.write(datum);
+        self.tekst.write(datum);
+    }
+}
+
 impl ToDocument for Paategning {
     fn give(&self) -> Value {
         let mut members = Map::new();
@@ -261,18 +317,18 @@ impl ToDocument for Paategning {
 }
 
 impl FromDocument for Paategning {
-    fn fits(value: &Value) -> bool {
-        value.is_object()
+    fn fits(json: &str) -> bool {
+        document::is_object(json)
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Object(mut members) = value else { return Self::default() };
-        let taken = Self {
-            infotype: document::take_member(&mut members, "infotype", at, rest),
-            innfoert_dato: document::take_member(&mut members, "innfoertDato", at, rest),
-            tekst: document::take_member(&mut members, "tekst", at, rest),
-        };
-        document::keep_remainder(members, at, rest);
-        taken
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        document::take_members(json, at, left, |name, member| match name.as_bytes() {
+            b"infotype" => member.take(&mut taken.infotype),
+            b"innfoertDato" => member.take(&mut taken.innfoert_dato),
+            b"tekst" => member.take(&mut taken.tekst),
+            _ => member.keep(),
+        })?;
+        Ok(taken)
     }
 }
 
@@ -401,6 +457,68 @@ pub struct Virksomhet {
     pub ukjente_felter: BTreeMap<String, String>,
 }
 
+impl WriteAvro for Virksomhet {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.organisasjonsnummer.write(datum);
+        self.navn.write(datum);
+        self.organisasjonsform.write(datum);
+        self.respons_klasse.write(datum);
+        self.forretningsadresse.write(datum);
+        self.postadresse.write(datum);
+        self.beliggenhetsadresse.write(datum);
+        self.naeringskode1.write(datum);
+        self.naeringskode2.write(datum);
+        self.naeringskode3.write(datum);
+        self.hjelpeenhetskode.write(datum);
+        self.institusjonell_sektorkode.write(datum);
+        self.antall_ansatte.write(datum);
+        self.har_registrert_antall_ansatte.write(datum);
+        self.registreringsdato_antall_ansatte_enhetsregisteret.write(datum);
+        self.registreringsdato_antall_ansatte_nav_aaregisteret.write(datum);
+        self.hjemmeside.write(datum);
+        self.epostadresse.write(datum);
+        self.telefon.write(datum);
+        self.mobil.write(datum);
+        self.aktivitet.write(datum);
+        self.vedtektsfestet_formaal.write(datum);
+        self.vedtektsdato.write(datum);
+        self.frivillig_mva_registrert_beskrivelser.write(datum);
+        self.kapital.write(datum);
+        self.historiske_navn.write(datum);
+        self.paategninger.write(datum);
+        self.registreringsdato_enhetsregisteret.write(datum);
+        self.registreringsdato_foretaksregisteret.write(datum);
+        self.registreringsdato_frivillighetsregisteret.write(datum);
+        self.registreringsdato_partiregisteret.write(datum);
+        self.registreringsdato_stiftelsesregisteret.write(datum);
+        self.registreringsdato_merverdiavgiftsregisteret.write(datum);
+        self.registreringsdato_merverdiavgiftsregisteret_enhetsregisteret.write(datum);
+        self.registreringsdato_frivillig_merverdiavgiftsregisteret.write(datum);
+        self.registrert_i_foretaksregisteret.write(datum);
+        self.registrert_i_frivillighetsregisteret.write(datum);
+        self.registrert_i_mvaregisteret.write(datum);
+        self.registrert_i_partiregisteret.write(datum);
+        self.registrert_i_stiftelsesregisteret.write(datum);
+        self.stiftelsesdato.write(datum);
+        self.konkurs.write(datum);
+        self.konkursdato.write(datum);
+        self.under_avvikling.write(datum);
+        self.under_avvikling_dato.write(datum);
+        self.under_tvangsavvikling_eller_tvangsopplosning.write(datum);
+        self.under_rekonstruksjonsforhandling.write(datum);
+        self.under_rekonstruksjonsforhandling_dato.write(datum);
+        self.siste_innsendte_aarsregnskap.write(datum);
+        self.er_i_konsern.write(datum);
+        self.maalform.write(datum);
+        self.overordnet_enhet.write(datum);
+        self.oppstartsdato.write(datum);
+        self.nedleggelsesdato.write(datum);
+        self.dato_eierskifte.write(datum);
+        self.slettedato.write(datum);
+        self.ukjente_felter.write(datum);
+    }
+}
+
 impl ToDocument for Virksomhet {
     fn give(&self) -> Value {
         let mut members = Map::new();
@@ -467,84 +585,78 @@ impl ToDocument for Virksomhet {
 }
 
 impl FromDocument for Virksomhet {
-    fn fits(value: &Value) -> bool {
-        value.is_object()
+    fn fits(json: &str) -> bool {
+        document::is_object(json)
     }
-    fn take(value: Value, at: &mut Pointer, rest: &mut Rest) -> Self {
-        let Value::Object(mut members) = value else { return Self::default() };
-        let taken = Self {
-            organisasjonsnummer: document::take_member(&mut members, "organisasjonsnummer", at, rest),
-            navn: document::take_member(&mut members, "navn", at, rest),
-            organisasjonsform: document::take_member(&mut members, "organisasjonsform", at, rest),
-            respons_klasse: document::take_member(&mut members, "respons_klasse", at, rest),
-            forretningsadresse: document::take_member(&mut members, "forretningsadresse", at, rest),
-            postadresse: document::take_member(&mut members, "postadresse", at, rest),
-            beliggenhetsadresse: document::take_member(&mut members, "beliggenhetsadresse", at, rest),
-            naeringskode1: document::take_member(&mut members, "naeringskode1", at, rest),
-            naeringskode2: document::take_member(&mut members, "naeringskode2", at, rest),
-            naeringskode3: document::take_member(&mut members, "naeringskode3", at, rest),
-            hjelpeenhetskode: document::take_member(&mut members, "hjelpeenhetskode", at, rest),
-            institusjonell_sektorkode: document::take_member(&mut members, "institusjonellSektorkode", at, rest),
-            antall_ansatte: document::take_member(&mut members, "antallAnsatte", at, rest),
-            har_registrert_antall_ansatte: document::take_member(&mut members, "harRegistrertAntallAnsatte", at, rest),
-            registreringsdato_antall_ansatte_enhetsregisteret: document::take_member(&mut members, "registreringsdatoAntallAnsatteEnhetsregisteret", at, rest),
-            registreringsdato_antall_ansatte_nav_aaregisteret: document::take_member(&mut members, "registreringsdatoAntallAnsatteNAVAaregisteret", at, rest),
-            hjemmeside: document::take_member(&mut members, "hjemmeside", at, rest),
-            epostadresse: document::take_member(&mut members, "epostadresse", at, rest),
-            telefon: document::take_member(&mut members, "telefon", at, rest),
-            mobil: document::take_member(&mut members, "mobil", at, rest),
-            aktivitet: document::take_member(&mut members, "aktivitet", at, rest),
-            vedtektsfestet_formaal: document::take_member(&mut members, "vedtektsfestetFormaal", at, rest),
-            vedtektsdato: document::take_member(&mut members, "vedtektsdato", at, rest),
-            frivillig_mva_registrert_beskrivelser: document::take_member(&mut members, "frivilligMvaRegistrertBeskrivelser", at, rest),
-            kapital: document::take_member(&mut members, "kapital", at, rest),
-            historiske_navn: document::take_member(&mut members, "historiskeNavn", at, rest),
-            paategninger: document::take_member(&mut members, "paategninger", at, rest),
-            registreringsdato_enhetsregisteret: document::take_member(&mut members, "registreringsdatoEnhetsregisteret", at, rest),
-            registreringsdato_foretaksregisteret: document::take_member(&mut members, "registreringsdatoForetaksregisteret", at, rest),
-            registreringsdato_frivillighetsregisteret: document::take_member(&mut members, "registreringsdatoFrivillighetsregisteret", at, rest),
-            registreringsdato_partiregisteret: document::take_member(&mut members, "registreringsdatoPartiregisteret", at, rest),
-            registreringsdato_stiftelsesregisteret: document::take_member(&mut members, "registreringsdatoStiftelsesregisteret", at, rest),
-            registreringsdato_merverdiavgiftsregisteret: document::take_member(&mut members, "registreringsdatoMerverdiavgiftsregisteret", at, rest),
-            registreringsdato_merverdiavgiftsregisteret_enhetsregisteret: document::take_member(&mut members, "registreringsdatoMerverdiavgiftsregisteretEnhetsregisteret", at, rest),
-            registreringsdato_frivillig_merverdiavgiftsregisteret: document::take_member(&mut members, "registreringsdatoFrivilligMerverdiavgiftsregisteret", at, rest),
-            registrert_i_foretaksregisteret: document::take_member(&mut members, "registrertIForetaksregisteret", at, rest),
-            registrert_i_frivillighetsregisteret: document::take_member(&mut members, "registrertIFrivillighetsregisteret", at, rest),
-            registrert_i_mvaregisteret: document::take_member(&mut members, "registrertIMvaregisteret", at, rest),
-            registrert_i_partiregisteret: document::take_member(&mut members, "registrertIPartiregisteret", at, rest),
-            registrert_i_stiftelsesregisteret: document::take_member(&mut members, "registrertIStiftelsesregisteret", at, rest),
-            stiftelsesdato: document::take_member(&mut members, "stiftelsesdato", at, rest),
-            konkurs: document::take_member(&mut members, "konkurs", at, rest),
-            konkursdato: document::take_member(&mut members, "konkursdato", at, rest),
-            under_avvikling: document::take_member(&mut members, "underAvvikling", at, rest),
-            under_avvikling_dato: document::take_member(&mut members, "underAvviklingDato", at, rest),
-            under_tvangsavvikling_eller_tvangsopplosning: document::take_member(&mut members, "underTvangsavviklingEllerTvangsopplosning", at, rest),
-            under_rekonstruksjonsforhandling: document::take_member(&mut members, "underRekonstruksjonsforhandling", at, rest),
-            under_rekonstruksjonsforhandling_dato: document::take_member(&mut members, "underRekonstruksjonsforhandlingDato", at, rest),
-            siste_innsendte_aarsregnskap: document::take_member(&mut members, "sisteInnsendteAarsregnskap", at, rest),
-            er_i_konsern: document::take_member(&mut members, "erIKonsern", at, rest),
-            maalform: document::take_member(&mut members, "maalform", at, rest),
-            overordnet_enhet: document::take_member(&mut members, "overordnetEnhet", at, rest),
-            oppstartsdato: document::take_member(&mut members, "oppstartsdato", at, rest),
-            nedleggelsesdato: document::take_member(&mut members, "nedleggelsesdato", at, rest),
-            dato_eierskifte: document::take_member(&mut members, "datoEierskifte", at, rest),
-            slettedato: document::take_member(&mut members, "slettedato", at, rest),
-            ukjente_felter: BTreeMap::new(),
-        };
-        document::keep_remainder(members, at, rest);
-        taken
+    fn take(json: &str, at: &At<'_>, left: &mut Left) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        document::take_members(json, at, left, |name, member| match name.as_bytes() {
+            b"organisasjonsnummer" => member.take(&mut taken.organisasjonsnummer),
+            b"navn" => member.take(&mut taken.navn),
+            b"organisasjonsform" => member.take(&mut taken.organisasjonsform),
+            b"respons_klasse" => member.take(&mut taken.respons_klasse),
+            b"forretningsadresse" => member.take(&mut taken.forretningsadresse),
+            b"postadresse" => member.take(&mut taken.postadresse),
+            b"beliggenhetsadresse" => member.take(&mut taken.beliggenhetsadresse),
+            b"naeringskode1" => member.take(&mut taken.naeringskode1),
+            b"naeringskode2" => member.take(&mut taken.naeringskode2),
+            b"naeringskode3" => member.take(&mut taken.naeringskode3),
+            b"hjelpeenhetskode" => member.take(&mut taken.hjelpeenhetskode),
+            b"institusjonellSektorkode" => member.take(&mut taken.institusjonell_sektorkode),
+            b"antallAnsatte" => member.take(&mut taken.antall_ansatte),
+            b"harRegistrertAntallAnsatte" => member.take(&mut taken.har_registrert_antall_ansatte),
+            b"registreringsdatoAntallAnsatteEnhetsregisteret" => member.take(&mut taken.registreringsdato_antall_ansatte_enhetsregisteret),
+            b"registreringsdatoAntallAnsatteNAVAaregisteret" => member.take(&mut taken.registreringsdato_antall_ansatte_nav_aaregisteret),
+            b"hjemmeside" => member.take(&mut taken.hjemmeside),
+            b"epostadresse" => member.take(&mut taken.epostadresse),
+            b"telefon" => member.take(&mut taken.telefon),
+            b"mobil" => member.take(&mut taken.mobil),
+            b"aktivitet" => member.take(&mut taken.aktivitet),
+            b"vedtektsfestetFormaal" => member.take(&mut taken.vedtektsfestet_formaal),
+            b"vedtektsdato" => member.take(&mut taken.vedtektsdato),
+            b"frivilligMvaRegistrertBeskrivelser" => member.take(&mut taken.frivillig_mva_registrert_beskrivelser),
+            b"kapital" => member.take(&mut taken.kapital),
+            b"historiskeNavn" => member.take(&mut taken.historiske_navn),
+            b"paategninger" => member.take(&mut taken.paategninger),
+            b"registreringsdatoEnhetsregisteret" => member.take(&mut taken.registreringsdato_enhetsregisteret),
+            b"registreringsdatoForetaksregisteret" => member.take(&mut taken.registreringsdato_foretaksregisteret),
+            b"registreringsdatoFrivillighetsregisteret" => member.take(&mut taken.registreringsdato_frivillighetsregisteret),
+            b"registreringsdatoPartiregisteret" => member.take(&mut taken.registreringsdato_partiregisteret),
+            b"registreringsdatoStiftelsesregisteret" => member.take(&mut taken.registreringsdato_stiftelsesregisteret),
+            b"registreringsdatoMerverdiavgiftsregisteret" => member.take(&mut taken.registreringsdato_merverdiavgiftsregisteret),
+            b"registreringsdatoMerverdiavgiftsregisteretEnhetsregisteret" => member.take(&mut taken.registreringsdato_merverdiavgiftsregisteret_enhetsregisteret),
+            b"registreringsdatoFrivilligMerverdiavgiftsregisteret" => member.take(&mut taken.registreringsdato_frivillig_merverdiavgiftsregisteret),
+            b"registrertIForetaksregisteret" => member.take(&mut taken.registrert_i_foretaksregisteret),
+            b"registrertIFrivillighetsregisteret" => member.take(&mut taken.registrert_i_frivillighetsregisteret),
+            b"registrertIMvaregisteret" => member.take(&mut taken.registrert_i_mvaregisteret),
+            b"registrertIPartiregisteret" => member.take(&mut taken.registrert_i_partiregisteret),
+            b"registrertIStiftelsesregisteret" => member.take(&mut taken.registrert_i_stiftelsesregisteret),
+            b"stiftelsesdato" => member.take(&mut taken.stiftelsesdato),
+            b"konkurs" => member.take(&mut taken.konkurs),
+            b"konkursdato" => member.take(&mut taken.konkursdato),
+            b"underAvvikling" => member.take(&mut taken.under_avvikling),
+            b"underAvviklingDato" => member.take(&mut taken.under_avvikling_dato),
+            b"underTvangsavviklingEllerTvangsopplosning" => member.take(&mut taken.under_tvangsavvikling_eller_tvangsopplosning),
+            b"underRekonstruksjonsforhandling" => member.take(&mut taken.under_rekonstruksjonsforhandling),
+            b"underRekonstruksjonsforhandlingDato" => member.take(&mut taken.under_rekonstruksjonsforhandling_dato),
+            b"sisteInnsendteAarsregnskap" => member.take(&mut taken.siste_innsendte_aarsregnskap),
+            b"erIKonsern" => member.take(&mut taken.er_i_konsern),
+            b"maalform" => member.take(&mut taken.maalform),
+            b"overordnetEnhet" => member.take(&mut taken.overordnet_enhet),
+            b"oppstartsdato" => member.take(&mut taken.oppstartsdato),
+            b"nedleggelsesdato" => member.take(&mut taken.nedleggelsesdato),
+            b"datoEierskifte" => member.take(&mut taken.dato_eierskifte),
+            b"slettedato" => member.take(&mut taken.slettedato),
+            _ => member.keep(),
+        })?;
+        Ok(taken)
     }
 }
 
 impl Virksomhet {
-    /// Takes a registry's document whole. `None` if it is no JSON object.
-    pub fn from_document(value: Value) -> Option<Self> {
-        if !Self::fits(&value) {
-            return None;
-        }
-        let mut rest = Rest::new();
-        let taken = Self::take(value, &mut Pointer::default(), &mut rest);
-        Some(Self { ukjente_felter: rest, ..taken })
+    /// Takes a registry's document whole. `None` if it is JSON, but no object.
+    pub fn from_json(text: &str) -> Result<Option<Self>, Error> {
+        Ok(document::take_whole::<Self>(text)?.map(|(taken, rest)| Self { ukjente_felter: rest, ..taken }))
     }
 }
 
@@ -577,6 +689,20 @@ pub struct VirksomhetEndret {
     /// null when the registry gives no state any more (removed for legal reasons).
     #[serde(rename = "virksomhet")]
     pub virksomhet: Option<Virksomhet>,
+}
+
+impl WriteAvro for VirksomhetEndret {
+    fn write(&self, datum: &mut Vec<u8>) {
+        self.organisasjonsnummer.write(datum);
+        self.endringstype.write(datum);
+        self.endringer.write(datum);
+        self.funnet.write(datum);
+        self.kilde.write(datum);
+        self.posisjon.write(datum);
+        self.tidspunkt.write(datum);
+        self.virksomhetstype.write(datum);
+        self.virksomhet.write(datum);
+    }
 }
 
 impl ToDocument for VirksomhetEndret {

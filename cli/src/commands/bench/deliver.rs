@@ -127,7 +127,7 @@ async fn publish(ground: &Ground, events: usize) -> anyhow::Result<Vec<Message>>
     let (records, _) = population.records(source, event_type, config.transaction_events_max)?;
     let publisher = Publisher::start(ground.connection(), &source.name, &PublisherOptions::default()).await?;
     for transaction in records.chunks(config.transaction_events_max) {
-        publisher.publish(transaction.to_vec()).await?;
+        publisher.publish(transaction.into(), ()).await?;
     }
     let (secret, subscription): (Secret, Uuid) = (Secret::from_bytes(rand::random::<[u8; 32]>().to_vec())?, Uuid::new_v4());
     let timestamp_s = client::now_ms() / 1_000;

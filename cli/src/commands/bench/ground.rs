@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use ryggrad_log::bench::delete_topics;
-use ryggrad_log::{Connection, LocalBroker, LocalBrokerOptions, Moment, Read, ReaderLimits, Start, follow, offsets_of, topics};
+use ryggrad_log::{Connection, Lent, LocalBroker, LocalBrokerOptions, Moment, Read, ReaderLimits, Start, follow, offsets_of, scan, topics};
 use ryggrad_schemas::catalogue::Topic;
 use ryggrad_schemas::{Catalogue, LogRecord};
 use tempfile::TempDir;
@@ -72,6 +72,15 @@ impl Ground {
                 sign * offsets_of(&self.connection, &topic.name, topic.partitions, moment, KAFKA_TIMEOUT_MS).await?.iter().sum::<i64>();
         }
         Ok(u64::try_from(records)?)
+    }
+
+    /// Committed records of a topic that are no tombstones.
+    pub async fn count(&self, topic: &Topic) -> anyhow::Result<u64> {
+        let count = |count: &mut u64, record: &Lent<'_>| {
+            *count += u64::from(record.value().is_some());
+            Ok(())
+        };
+        Ok(scan(&self.connection, &topic.name, 0, count).await?)
     }
 
     /// Hands every committed record of a topic to `each`, to its present end.

@@ -2,14 +2,14 @@
 //!
 //! Every answer is read from its bytes anew, as if it had just come in.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ryggrad_detect::enhetsregisteret::{Answer, Change, Feed, read_document, read_page, unknown};
 use ryggrad_detect::event::{Event, Unmapped};
 use ryggrad_detect::feed::Item;
 use ryggrad_producers::{FeedSource, Fetched, UpstreamError};
-use ryggrad_schemas::catalogue::Source;
+use ryggrad_schemas::catalogue::{EventType, Source};
 use ryggrad_schemas::virksomhet::Virksomhetstype;
 use tokio::sync::Notify;
 
@@ -27,20 +27,24 @@ struct Course {
 }
 
 /// The registry, for one run.
-pub struct MemorySource<'a> {
-    source: &'a Source,
-    enheter: Feed<'a>,
-    underenheter: Feed<'a>,
-    population: &'a Population,
+pub struct MemorySource {
+    source: &'static Source,
+    enheter: Feed<'static>,
+    underenheter: Feed<'static>,
+    population: Arc<Population>,
     page_items_max: usize,
     course: Mutex<Course>,
     done: Notify,
 }
 
-impl<'a> MemorySource<'a> {
-    /// A registry that nobody has followed yet.
-    pub fn new(source: &'a Source, enheter: Feed<'a>, underenheter: Feed<'a>, population: &'a Population, page_items_max: usize) -> Self {
-        Self { source, enheter, underenheter, population, page_items_max, course: Mutex::default(), done: Notify::new() }
+impl MemorySource {
+    /// A registry that nobody has followed yet. Its events go to the event type's topic.
+    pub fn new(source: &Source, event_type: EventType, population: &Arc<Population>, page_items_max: usize) -> anyhow::Result<Self> {
+        // The producer's sources live as long as the program; a benchmark has a handful.
+        let (source, event_type): (&'static _, &'static _) = (Box::leak(Box::new(source.clone())), Box::leak(Box::new(event_type)));
+        let (enheter, underenheter) = (Feed::new(source, event_type, "enheter")?, Feed::new(source, event_type, "underenheter")?);
+        let population = Arc::clone(population);
+        Ok(Self { source, enheter, underenheter, population, page_items_max, course: Mutex::default(), done: Notify::new() })
     }
 
     /// Waits until all is published: every feed has been asked for what follows its last item,
@@ -66,7 +70,7 @@ impl<'a> MemorySource<'a> {
     }
 }
 
-impl FeedSource for MemorySource<'_> {
+impl FeedSource for MemorySource {
     type Change = Change;
     type Answer = Answer;
 
@@ -98,6 +102,10 @@ impl FeedSource for MemorySource<'_> {
             Some(document) => Ok(read_document(key, document)?),
             None => Ok(unknown()),
         }
+    }
+
+    fn repaired(&self, _: u64, _: &[u8], _: Option<&str>) -> Option<Item<Change>> {
+        None
     }
 
     fn event(&self, feed: &str, item: &Item<Change>, answer: Option<&Answer>) -> Result<Event, Unmapped> {

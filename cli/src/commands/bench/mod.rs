@@ -6,6 +6,8 @@
 
 mod bare_client;
 mod deliver;
+mod detect;
+mod dump_source;
 mod ground;
 mod memory_source;
 mod performance_tool;
@@ -29,6 +31,7 @@ const CHECK_MIN: f64 = 0.8;
 pub enum BenchCommand {
     Publish(publish::PublishArgs),
     Deliver(deliver::DeliverArgs),
+    Detect(detect::DetectArgs),
 }
 
 /// Runs one benchmark. What it started ends with it, also when it is told to stop.
@@ -37,6 +40,7 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
         match command {
             BenchCommand::Publish(args) => publish::run(args).await,
             BenchCommand::Deliver(args) => deliver::run(args).await,
+            BenchCommand::Detect(args) => detect::run(args).await,
         }
     };
     stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)
@@ -72,7 +76,7 @@ impl Rates {
     fn in_short(&self) -> String {
         let latest = [("Ryggrad", &self.ours), ("baseline", &self.baseline), ("library", &self.library), ("check", &self.check)];
         let told: Vec<String> = latest.iter().filter_map(|(who, rates)| Some(format!("{who} {:.0}", rates.last()?))).collect();
-        format!("{} events/s", told.join(", "))
+        format!("{} a second", told.join(", "))
     }
 
     /// The figures, and last the ratio that bears the benchmark's name.

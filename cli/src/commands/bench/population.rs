@@ -116,8 +116,8 @@ impl Population {
                 for chunk in chunks(steps, transaction_events_max) {
                     let answers = timed(&mut stages.documents, || self.answers(&chunk))?;
                     timed(&mut stages.events, || {
-                        let batch = Batch::assemble(base, &chunk, |item| feed.event(item, answers.get(item.key.as_str())));
-                        records.extend(batch.to_records(source, name, Vec::new()));
+                        let mut batch = Batch::assemble(base, &chunk, |item| feed.event(item, answers.get(item.key.as_str())));
+                        records.extend(batch.take_records(source, name, Vec::new()));
                         base = Some(batch.next);
                     });
                 }

@@ -3,18 +3,40 @@
 //! RFC 6902 objects, and one flat array of their parts. Only the pointers are kept, never the
 //! values: the state tells those. A form that is neither must never stop the event.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use ryggrad_schemas::json_text::{self, Kind};
+use serde_json::Error;
 
 /// The pointers, each once, in upstream's order; and whether everything could be read.
-pub(super) fn pointers(endringer: &Value) -> (Vec<String>, bool) {
+pub(super) fn pointers(endringer: &str) -> Result<(Vec<String>, bool), Error> {
     let mut found = Pointers::default();
-    let readable = match endringer {
-        Value::Null => true,
-        Value::Array(parts) if parts.first().is_some_and(Value::is_string) => found.flat(parts),
-        Value::Array(operations) => found.objects(operations),
+    let readable = match json_text::kind(endringer) {
+        Kind::Null => true,
+        Kind::Array => {
+            let mut parts = Vec::new();
+            json_text::items(endringer, |_, part| {
+                parts.push(part);
+                Ok(())
+            })?;
+            match parts.first() {
+                Some(first) if json_text::kind(first) == Kind::Text => {
+                    let texts: Vec<_> = parts.into_iter().map(text).collect::<Result<_, _>>()?;
+                    found.flat(&texts)
+                }
+                _ => found.objects(&parts)?,
+            }
+        }
         _ => false,
     };
-    (found.0, readable)
+    Ok((found.0, readable))
+}
+
+/// What a text says; `None` for all else.
+type Text<'t> = Option<Cow<'t, str>>;
+
+fn text(json: &str) -> Result<Text<'_>, Error> {
+    if json_text::kind(json) == Kind::Text { json_text::text(json).map(Some) } else { Ok(None) }
 }
 
 #[derive(Default)]
@@ -27,30 +49,44 @@ impl Pointers {
         }
     }
 
-    fn objects(&mut self, operations: &[Value]) -> bool {
+    fn objects(&mut self, operations: &[&str]) -> Result<bool, Error> {
         let mut readable = true;
         for operation in operations {
-            match operation.get("path").and_then(pointer) {
+            let (mut op, mut path, mut from) = (None, None, None);
+            if json_text::kind(operation) == Kind::Object {
+                json_text::members(operation, |name, json| {
+                    match name {
+                        "op" => op = text(json)?,
+                        "path" => path = text(json)?,
+                        "from" => from = text(json)?,
+                        _ => {}
+                    }
+                    Ok(())
+                })?;
+            }
+            match pointer(&path) {
                 Some(path) => self.add(path),
                 None => readable = false,
             }
             // A move changes both ends.
-            if operation.get("op").and_then(Value::as_str) == Some("move") {
-                operation.get("from").and_then(pointer).into_iter().for_each(|from| self.add(from));
+            if op.as_deref() == Some("move") {
+                pointer(&from).into_iter().for_each(|from| self.add(from));
             }
         }
-        readable
+        Ok(readable)
     }
 
     /// `["replace", "/navn", "NYTT NAVN", "remove", "/mobil", …]`: a value may look like anything,
     /// so it is stepped over and never looked at.
-    fn flat(&mut self, mut parts: &[Value]) -> bool {
+    fn flat(&mut self, mut parts: &[Text<'_>]) -> bool {
         while let [operation, path, rest @ ..] = parts {
-            let (Some(operation), Some(path)) = (operation.as_str().filter(|word| is_operation(word)), pointer(path)) else { return false };
+            let (Some(operation), Some(path)) = (operation.as_deref().filter(|word| is_operation(word)), pointer(path)) else {
+                return false;
+            };
             self.add(path);
             parts = match rest {
                 // A removal has no value; an empty one was met in its place.
-                [next, after, ..] if operation == "remove" && next.as_str().is_some_and(is_operation) && pointer(after).is_some() => rest,
+                [next, after, ..] if operation == "remove" && next.as_deref().is_some_and(is_operation) && pointer(after).is_some() => rest,
                 [from, rest @ ..] => {
                     if operation == "move" {
                         pointer(from).into_iter().for_each(|from| self.add(from));
@@ -64,8 +100,8 @@ impl Pointers {
     }
 }
 
-fn pointer(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| text.is_empty() || text.starts_with('/'))
+fn pointer<'t>(text: &'t Text<'_>) -> Option<&'t str> {
+    text.as_deref().filter(|text| text.is_empty() || text.starts_with('/'))
 }
 
 fn is_operation(word: &str) -> bool {
@@ -74,6 +110,7 @@ fn is_operation(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
 
     use super::*;
@@ -98,7 +135,11 @@ mod tests {
             (json!([{"op": "replace", "path": ""}]), vec![""], true),
         ];
         for (endringer, expected, readable) in table {
-            assert_eq!(pointers(&endringer), (expected.into_iter().map(str::to_owned).collect(), readable), "{endringer}");
+            assert_eq!(
+                pointers(&endringer.to_string()).unwrap(),
+                (expected.into_iter().map(str::to_owned).collect(), readable),
+                "{endringer}"
+            );
         }
     }
 
@@ -112,7 +153,11 @@ mod tests {
             (json!(["replace", "/a", 1, "erstatt", "/b", 2]), vec!["/a"]),
             (json!(["replace"]), vec![]),
         ] {
-            assert_eq!(pointers(&endringer), (expected.into_iter().map(str::to_owned).collect(), false), "{endringer}");
+            assert_eq!(
+                pointers(&endringer.to_string()).unwrap(),
+                (expected.into_iter().map(str::to_owned).collect(), false),
+                "{endringer}"
+            );
         }
     }
 }

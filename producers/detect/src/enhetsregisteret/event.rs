@@ -7,7 +7,7 @@ use ryggrad_schemas::avro;
 use ryggrad_schemas::catalogue::{EventType, Source};
 use ryggrad_schemas::cloudevents::Attributes;
 use ryggrad_schemas::event_id::event_id;
-use ryggrad_schemas::virksomhet::{Endringstype, VirksomhetEndret, Virksomhetstype, attributes};
+use ryggrad_schemas::virksomhet::{BorrowedVirksomhetEndret, Endringstype, Virksomhetstype, attributes};
 
 use super::look_up::{Answer, State};
 use super::page::Change;
@@ -15,8 +15,6 @@ use super::reasons;
 use crate::event::{Consequence, Event, RECORD_BYTES_MAX, Unmapped};
 use crate::feed::Item;
 use crate::rfc3339;
-
-const FUNNET: &str = "feed";
 
 /// One feed of the registry: what its events are called and where they go.
 #[derive(Debug, Clone, Copy)]
@@ -59,15 +57,21 @@ impl<'a> Feed<'a> {
     /// Maps an item. `answer` is `None` where there was no look-up, or none that succeeded.
     pub fn event(&self, item: &Item<Change>, answer: Option<&Answer>) -> Result<Event, Unmapped> {
         let (endringstype, state) = outcome(item.change.endringstype, answer)?;
-        let value = self.value(item, endringstype, state);
+        let position = item.position.to_string();
+        let (endringer, dato) = (&item.change.endringer, item.change.dato.as_deref());
+        self.compose(&Telling { found: Found::Feed, position: &position, key: &item.key, endringstype, endringer, dato }, state)
+    }
+
+    /// The event of something told or found out.
+    pub(super) fn compose(&self, telling: &Telling<'_>, state: Option<&State>) -> Result<Event, Unmapped> {
         let event = Event {
             topic: self.event_type.topic.clone(),
-            key: item.key.clone(),
-            attributes: self.attributes(item, endringstype, state),
-            value: avro::encode(&value).map_err(|_| Unmapped::new(reasons::UNENCODABLE))?,
-            state_hash: state.map(|state| state.state_hash.clone()),
-            consequence: match endringstype {
-                Endringstype::Fjernet => Consequence::Removed { position: item.position },
+            key: telling.key.to_owned(),
+            attributes: self.attributes(telling, state),
+            value: self.value(telling, state).map_err(|_| Unmapped::new(reasons::UNENCODABLE))?,
+            state_hash: state.map(|state| state.state_hash),
+            consequence: match telling.endringstype {
+                Endringstype::Fjernet => Consequence::Removed,
                 Endringstype::Slettet => Consequence::Ends,
                 _ => Consequence::Lives,
             },
@@ -79,32 +83,61 @@ impl<'a> Feed<'a> {
         Ok(event)
     }
 
-    fn value(&self, item: &Item<Change>, endringstype: Endringstype, state: Option<&State>) -> VirksomhetEndret {
-        VirksomhetEndret {
-            organisasjonsnummer: item.key.clone(),
-            endringstype,
-            endringer: item.change.endringer.clone(),
-            funnet: FUNNET.to_owned(),
-            kilde: format!("{}/{}", self.source.name, self.name),
-            posisjon: item.position.to_string(),
-            tidspunkt: item.change.dato.clone(),
-            virksomhetstype: self.virksomhetstype.symbol().to_owned(),
-            virksomhet: state.map(|state| state.virksomhet.clone()),
-        }
+    fn value(&self, telling: &Telling<'_>, state: Option<&State>) -> Result<Vec<u8>, avro::EncodeError> {
+        avro::encode(&BorrowedVirksomhetEndret {
+            organisasjonsnummer: telling.key,
+            endringstype: telling.endringstype,
+            endringer: telling.endringer,
+            funnet: telling.found.word(),
+            kilde: &[&self.source.name, "/", self.name].concat(),
+            posisjon: telling.position,
+            tidspunkt: telling.dato,
+            virksomhetstype: self.virksomhetstype.symbol(),
+            virksomhet: state.map(|state| &state.virksomhet),
+        })
     }
 
-    fn attributes(&self, item: &Item<Change>, endringstype: Endringstype, state: Option<&State>) -> Attributes {
+    fn attributes(&self, telling: &Telling<'_>, state: Option<&State>) -> Attributes {
         let source = self.source.ce_source(self.name);
-        let extensions = attributes(endringstype, self.virksomhetstype, FUNNET, state.map(|state| &state.virksomhet));
+        let extensions = attributes(telling.endringstype, self.virksomhetstype, telling.found.word(), state.map(|state| &state.virksomhet));
         Attributes {
-            id: event_id(&source, &item.position.to_string(), &item.key, "").to_string(),
+            id: event_id(&source, telling.position, telling.key, "").to_string(),
             source,
             ce_type: self.event_type.ce_type.clone(),
-            subject: Some(item.key.clone()),
-            time: item.change.dato.clone().filter(|dato| rfc3339::is_moment(dato)),
+            subject: Some(telling.key.to_owned()),
+            time: telling.dato.filter(|dato| rfc3339::is_moment(dato)).map(str::to_owned),
             extensions: extensions.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
+}
+
+/// How it was found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The feed told.
+    Feed,
+    /// A dump was compared with what the topic says.
+    Avstemming,
+}
+
+impl Found {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Feed => "feed",
+            Self::Avstemming => "avstemming",
+        }
+    }
+}
+
+/// What is told of a unit, besides its state.
+pub(super) struct Telling<'t> {
+    pub(super) found: Found,
+    /// The cause: a feed's position, or `run:` and a run's number.
+    pub(super) position: &'t str,
+    pub(super) key: &'t str,
+    pub(super) endringstype: Endringstype,
+    pub(super) endringer: &'t [String],
+    pub(super) dato: Option<&'t str>,
 }
 
 /// What happened and how things stand, from what the feed and the look-up say.

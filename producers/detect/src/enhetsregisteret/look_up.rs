@@ -3,10 +3,10 @@
 //! A document must be of the unit that was asked for. A body that is no JSON at all is an error
 //! (upstream is ill), not a document: it must never be quarantined as if the unit were to blame.
 
+use ryggrad_schemas::fingerprint::Fingerprint;
 use ryggrad_schemas::virksomhet::{Virksomhet, state_hash};
-use serde_json::Value;
 
-use super::page::{PageError, json};
+use super::page::{PageError, text_of};
 use super::reasons;
 use crate::event::Unmapped;
 
@@ -16,7 +16,7 @@ pub struct State {
     /// The document, typed, without loss.
     pub virksomhet: Virksomhet,
     /// The document's fingerprint.
-    pub state_hash: String,
+    pub state_hash: Fingerprint,
 }
 
 /// What a look-up answered.
@@ -49,17 +49,13 @@ pub struct LookUpError(#[source] PageError);
 
 /// Reads the body of status 200 for the unit that was asked for.
 pub fn read_document(asked: &str, body: &[u8]) -> Result<Answer, LookUpError> {
-    let document = json(body).map_err(LookUpError)?;
+    let text = text_of(body).map_err(LookUpError)?;
+    let not_json = |source| LookUpError(PageError::NotJson { bytes: body.len(), source });
     let unusable = |reason| Ok(Answer::Unusable(Unmapped { reason, raw: Some(body.to_vec()) }));
-    if !document.is_object() {
-        return unusable(reasons::DOCUMENT_NO_OBJECT);
-    }
-    if document.get("organisasjonsnummer").and_then(Value::as_str) != Some(asked) {
+    let Some(virksomhet) = Virksomhet::from_json(text).map_err(not_json)? else { return unusable(reasons::DOCUMENT_NO_OBJECT) };
+    if virksomhet.organisasjonsnummer.as_deref() != Some(asked) {
         return unusable(reasons::DOCUMENT_OTHER_KEY);
     }
-    let state_hash = state_hash(&document);
-    match Virksomhet::from_document(document) {
-        Some(virksomhet) => Ok(Answer::State(Box::new(State { virksomhet, state_hash }))),
-        None => unusable(reasons::DOCUMENT_NO_OBJECT),
-    }
+    let state_hash = state_hash(text).map_err(not_json)?;
+    Ok(Answer::State(Box::new(State { virksomhet, state_hash })))
 }

@@ -4,10 +4,13 @@
 //! status 200, half a document) is an error that says so, and must never be taken for an empty
 //! page.
 
+use std::borrow::Cow;
+
 use ryggrad_schemas::Organisasjonsnummer;
 use ryggrad_schemas::identifiers::InvalidOrganisasjonsnummer;
+use ryggrad_schemas::json_text::{self, Kind};
 use ryggrad_schemas::virksomhet::{Endringstype, Virksomhetstype};
-use serde_json::Value;
+use serde_json::{Error, Value, json};
 
 use super::{endringer, list_name, oddities, reasons};
 use crate::feed::{Entry, Item, Page, Unreadable};
@@ -52,65 +55,141 @@ pub enum PageError {
 
 /// Reads a page of updates of one kind of unit.
 pub fn read_page(virksomhetstype: Virksomhetstype, body: &[u8]) -> Result<Page<Change>, PageError> {
-    let mut document = json(body)?;
     let list = list_name(virksomhetstype);
-    let is_hal = ["_embedded", "_links", "page"].iter().any(|member| document.get(member).is_some());
-    if !is_hal {
-        return Err(PageError::NotHal { list });
+    let text = text_of(body)?;
+    match read_hal(list, text) {
+        Ok(Some(page)) => Ok(page),
+        Ok(None) => Err(PageError::NotHal { list }),
+        Err(source) => Err(PageError::NotJson { bytes: body.len(), source }),
     }
-    let total_items = document.pointer("/page/totalElements").and_then(Value::as_u64);
-    let items = match document.get_mut("_embedded").map(Value::take) {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Object(members)) if members.is_empty() => Vec::new(),
-        Some(Value::Object(mut members)) => match members.remove(list) {
-            Some(Value::Array(items)) => items,
-            _ => return Err(PageError::NotHal { list }),
-        },
-        Some(_) => return Err(PageError::NotHal { list }),
-    };
-    Ok(Page { entries: items.into_iter().map(entry).collect(), total_items })
 }
 
-/// A body as JSON, with the same errors for pages and documents.
-pub(super) fn json(body: &[u8]) -> Result<Value, PageError> {
+/// The page; `None` if it is JSON of another kind.
+fn read_hal(list: &str, text: &str) -> Result<Option<Page<Change>>, Error> {
+    let whole = json_text::whole(text)?;
+    if json_text::kind(whole) != Kind::Object {
+        return json_text::check(whole).map(|()| None);
+    }
+    let (mut is_hal, mut embedded, mut page) = (false, "null", "null");
+    json_text::members(whole, |name, json| {
+        is_hal |= matches!(name, "_embedded" | "_links" | "page");
+        match name {
+            "_embedded" => embedded = json,
+            "page" => page = json,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let total_items = member(page, "totalElements")?.and_then(|total| total.parse().ok());
+    let mut entries = Vec::new();
+    match (json_text::kind(embedded), member(embedded, list)?) {
+        _ if !is_hal => return Ok(None),
+        (_, Some(items)) if json_text::kind(items) == Kind::Array => json_text::items(items, |_, item| {
+            entries.push(entry(item)?);
+            Ok(())
+        })?,
+        (Kind::Null, _) => {}
+        // `{}`
+        (Kind::Object, None) if is_empty(embedded)? => {}
+        _ => return Ok(None),
+    }
+    Ok(Some(Page { entries, total_items }))
+}
+
+/// The JSON of an object's member; `None` also if it is no object.
+fn member<'t>(object: &'t str, wanted: &str) -> Result<Option<&'t str>, Error> {
+    let mut found = None;
+    if json_text::kind(object) == Kind::Object {
+        json_text::members(object, |name, json| {
+            if name == wanted {
+                found = Some(json);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+fn is_empty(object: &str) -> Result<bool, Error> {
+    let mut members = 0;
+    json_text::members(object, |_, _| {
+        members += 1;
+        Ok(())
+    })?;
+    Ok(members == 0)
+}
+
+/// A body as text, with the same errors for pages and documents.
+pub(super) fn text_of(body: &[u8]) -> Result<&str, PageError> {
     let bytes = body.len();
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     if text.trim_ascii_start().starts_with(b"<") {
         return Err(PageError::Html { bytes });
     }
-    serde_json::from_slice(text).map_err(|source| PageError::NotJson { bytes, source })
+    json_text::from_utf8(text).map_err(|source| PageError::NotJson { bytes, source })
 }
 
-fn entry(raw: Value) -> Entry<Change> {
-    let unreadable = |position, reason: Reason, raw| Entry::Unreadable(Unreadable { position, reason, raw });
-    if !raw.is_object() {
-        return unreadable(None, reasons::NO_OBJECT, raw);
+fn entry(raw: &str) -> Result<Entry<Change>, Error> {
+    let unreadable = |position, reason: Reason| Ok(Entry::Unreadable(Unreadable { position, reason, raw: raw.to_owned() }));
+    if json_text::kind(raw) != Kind::Object {
+        return unreadable(None, reasons::NO_OBJECT);
     }
-    let Some(position) = raw.get("oppdateringsid").and_then(id) else { return unreadable(None, reasons::NO_POSITION, raw) };
-    let Some((key, check_digit)) = raw.get("organisasjonsnummer").and_then(key) else {
-        return unreadable(Some(position), reasons::NO_KEY, raw);
-    };
-    let (endringstype, known) = endringstype(raw.get("endringstype"));
-    let (endringer, readable) = raw.get("endringer").map_or_else(|| (Vec::new(), true), endringer::pointers);
-    let dato = raw.get("dato").and_then(Value::as_str).map(str::to_owned);
+    let (mut position, mut number, mut word, mut dato) = (None, None, None, None);
+    let mut endringer = (Vec::new(), true);
+    json_text::members(raw, |name, json| {
+        match name {
+            "oppdateringsid" => position = id(json)?,
+            "organisasjonsnummer" => number = text(json)?,
+            "endringstype" => word = text(json)?,
+            "dato" => dato = text(json)?,
+            "endringer" => endringer = endringer::pointers(json)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let Some(position) = position else { return unreadable(None, reasons::NO_POSITION) };
+    let Some((key, check_digit)) = number.as_deref().and_then(key) else { return unreadable(Some(position), reasons::NO_KEY) };
+    let (endringstype, known) = endringstype(word.as_deref());
+    let (endringer, readable) = endringer;
     let oddities = [
         (!known).then_some(oddities::UNKNOWN_ENDRINGSTYPE),
         (!check_digit).then_some(oddities::CHECK_DIGIT),
         (!readable).then_some(oddities::ENDRINGER),
     ];
-    let (change, oddities) = (Change { endringstype, endringer, dato }, oddities.into_iter().flatten().collect());
-    Entry::Item(Item { position, key, change, oddities, raw })
+    let change = Change { endringstype, endringer, dato: dato.map(Cow::into_owned) };
+    Ok(Entry::Item(Item { position, key, change, oddities: oddities.into_iter().flatten().collect(), raw: raw.to_owned() }))
+}
+
+fn text(json: &str) -> Result<Option<Cow<'_, str>>, Error> {
+    if json_text::kind(json) == Kind::Text { json_text::text(json).map(Some) } else { Ok(None) }
+}
+
+/// What was set aside, as an item again: its bytes may be an item, a document, or neither. A key
+/// that someone names wins.
+pub fn repaired(position: u64, raw: &[u8], named: Option<&str>) -> Option<Item<Change>> {
+    let told = serde_json::from_slice::<Value>(raw).ok().filter(|raw| raw.get("oppdateringsid").is_some());
+    let mut told = told.unwrap_or_else(|| json!({}));
+    if let (Some(members), Some(named)) = (told.as_object_mut(), named) {
+        members.insert("organisasjonsnummer".to_owned(), named.into());
+    }
+    told["oppdateringsid"] = position.into();
+    match entry(&told.to_string()) {
+        Ok(Entry::Item(item)) => Some(item),
+        Ok(Entry::Unreadable(_)) | Err(_) => None,
+    }
 }
 
 /// A whole number, also where it is written as a text.
-fn id(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+fn id(json: &str) -> Result<Option<u64>, Error> {
+    Ok(match json_text::kind(json) {
+        Kind::Number => json.parse().ok(),
+        _ => text(json)?.and_then(|text| text.parse().ok()),
+    })
 }
 
 /// Nine digits, and whether the check digit is right. A wrong one passes: recorded documents
 /// have anonymised numbers, and upstream's number is upstream's to decide.
-fn key(value: &Value) -> Option<(String, bool)> {
-    let text = value.as_str()?;
+fn key(text: &str) -> Option<(String, bool)> {
     match text.parse::<Organisasjonsnummer>() {
         Ok(_) => Some((text.to_owned(), true)),
         Err(InvalidOrganisasjonsnummer::CheckDigit) => Some((text.to_owned(), false)),
@@ -119,8 +198,8 @@ fn key(value: &Value) -> Option<(String, bool)> {
 }
 
 /// Our word for upstream's, and whether we know it. Upstream's own `Ukjent` is a known word.
-fn endringstype(word: Option<&Value>) -> (Endringstype, bool) {
-    match word.and_then(Value::as_str) {
+fn endringstype(word: Option<&str>) -> (Endringstype, bool) {
+    match word {
         Some("Ny") => (Endringstype::Ny, true),
         Some("Endring") => (Endringstype::Endret, true),
         Some("Sletting") => (Endringstype::Slettet, true),
