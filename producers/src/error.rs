@@ -88,6 +88,9 @@ pub enum UpstreamError {
     /// A dump can't be read to its end.
     #[error("the dump cannot be read to its end")]
     Dump(#[from] DumpError),
+    /// Upstream seems to have nothing at all.
+    #[error("upstream seems to be empty, which is not believed at once")]
+    Empty,
     /// What the topic says can't be read.
     #[error("the log cannot be read")]
     Log(#[source] ryggrad_log::Error),
@@ -111,6 +114,7 @@ impl UpstreamError {
             Self::Dump(DumpError::Broken(_) | DumpError::Torn(_)) => "dump-torn".to_owned(),
             Self::Dump(DumpError::Format { .. }) => "dump-format".to_owned(),
             Self::Dump(DumpError::Unfit(_)) => "dump-too-large".to_owned(),
+            Self::Empty => "empty".to_owned(),
             Self::Log(_) => "log".to_owned(),
             Self::Superseded => "superseded".to_owned(),
         }

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use jiff::Timestamp;
 use ryggrad_detect::batch::Batch;
+use ryggrad_detect::decide::EMPTY_ANSWERS_MIN;
 use ryggrad_detect::event::{Event, Unmapped};
 use ryggrad_detect::quarantine::Quarantined;
 use ryggrad_detect::snapshot::index::{Index, Mark, Place};
@@ -44,6 +45,9 @@ type Values = BTreeMap<Place, Vec<u8>>;
 /// What a row or an answer became.
 type Outcome = Result<Option<Event>, Unmapped>;
 
+/// A key to ask upstream for, and where the topic has its state.
+type Asked = (String, Option<Place>);
+
 /// A run under way.
 struct Run {
     number: u64,
@@ -59,6 +63,7 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
         // The feed's end must be known before the dump is opened: what happens in between is
         // then told by the feed.
         let newest = if bootstraps { self.until_stopped(self.source.newest(&self.feed)).await?? } else { None };
+        self.doubt_emptiness(bootstraps && newest.is_none())?;
         let watch = self.lane.crossing(&self.feed).watch();
         let dump = self.until_stopped(self.source.dump(&self.feed)).await??;
         let opened = Instant::now();
@@ -72,6 +77,7 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
         if let Some(error) = compared.error {
             return Err(UpstreamError::Dump(error).into());
         }
+        self.doubt_emptiness(bootstraps && compared.showing.rows == 0)?;
         if kind == Kind::Confirm {
             self.wait_for_the_feed(opened).await?;
             for mark in [Mark::New, Mark::Different] {
@@ -80,6 +86,11 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
         }
         self.judge_missing(&mut run, &compared).await?;
         self.complete(&run, &compared).await
+    }
+
+    /// A registry that seems empty when it is met first is believed only after some answers.
+    fn doubt_emptiness(&self, is_empty: bool) -> Result<(), UpstreamError> {
+        if is_empty && self.failures + 1 < EMPTY_ANSWERS_MIN { Err(UpstreamError::Empty) } else { Ok(()) }
     }
 
     /// From when on the feed's word counts more than the dump's.
@@ -221,18 +232,27 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
     /// Asks upstream for each key with a mark, and publishes where the answer differs.
     async fn confirm(&self, run: &mut Run, index: &Index, mark: Mark) -> Result<(), Cut> {
         let places = index.places(mark);
+        let mut failed = Vec::new();
         for from in (0..places.len()).step_by(CONFIRM_KEYS_MAX) {
             let nths = from..places.len().min(from + CONFIRM_KEYS_MAX);
             let keys = nths.filter_map(|nth| {
                 let old = places.place(nth).filter(|_| mark != Mark::New);
                 Some((index.key(&places, nth)?.to_owned(), old))
             });
-            self.confirm_keys(run, keys.collect()).await?;
+            failed.extend(self.confirm_keys(run, keys.collect()).await?);
+        }
+        // Once more; what fails again is found by the next run.
+        for keys in failed.chunks(CONFIRM_KEYS_MAX) {
+            let left = self.confirm_keys(run, keys.to_vec()).await?.len();
+            if left > 0 {
+                warn!(source = %self.source.source().name, feed = %self.feed, keys = left, "look_ups_left_to_the_next_comparison");
+            }
         }
         Ok(())
     }
 
-    async fn confirm_keys(&self, run: &mut Run, keys: Vec<(String, Option<Place>)>) -> Result<(), Cut> {
+    /// The keys whose look-ups failed while others succeeded.
+    async fn confirm_keys(&self, run: &mut Run, keys: Vec<Asked>) -> Result<Vec<Asked>, Cut> {
         // Held until all is published: the feed's answers can't come between.
         let turn = self.lane.turn(&self.feed).await?;
         if run.watch.is_overrun() {
@@ -242,9 +262,18 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
         let values = self.values(run, keys.iter().filter_map(|(_, old)| *old).collect()).await?;
         let asked = stream::iter(keys).map(|(key, old)| async move { (self.source.look_up(&self.feed, &key).await, key, old) });
         let answers: Vec<_> = self.until_stopped(asked.buffered(self.config.look_ups_in_flight_max).collect()).await?;
-        let (format, mut outcomes) = (self.source.format(&self.feed), Vec::new());
+        let (format, mut outcomes, mut failed) = (self.source.format(&self.feed), Vec::new(), Vec::new());
+        let is_upstream_ill = answers.iter().all(|(answer, _, _)| answer.is_err());
         for (answer, key, old) in answers {
             self.telemetry.looked_up(&self.source.source().name, &self.feed, u64::from(answer.is_ok()), u64::from(answer.is_err()));
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) if is_upstream_ill => return Err(error.into()),
+                Err(_) => {
+                    failed.push((key, old));
+                    continue;
+                }
+            };
             let old = match old {
                 Some(place) => match values.get(&place) {
                     Some(value) => Some(value.as_slice()),
@@ -253,13 +282,13 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
                 },
                 None => None,
             };
-            outcomes.push(format.confirmed(run.number, &key, &answer?, old));
+            outcomes.push(format.confirmed(run.number, &key, &answer, old));
         }
         let before = run.events;
         self.publish_all(run, outcomes.into_iter()).await?;
         drop(turn);
         self.telemetry.silent(&self.source.source().name, &self.feed, run.events - before);
-        Ok(())
+        Ok(failed)
     }
 
     /// Deletes what the dump does not show, if that can be believed.
