@@ -47,7 +47,7 @@ def read(broker, registry, topic, latest):
             "key": message.key().decode(),
             "partition": message.partition(),
             "offset": message.offset(),
-            "headers": [[name, value.decode()] for name, value in message.headers()],
+            "headers": [[name, value.decode()] for name, value in (message.headers() or [])],
             "value": deserialize(message.value(), context),
         }
         print(json.dumps(record, ensure_ascii=False))

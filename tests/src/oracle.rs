@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ryggrad_log::{Connection, read_to_end};
 use ryggrad_schemas::catalogue::topics;
 use ryggrad_schemas::event_id::event_id;
+use ryggrad_schemas::record::ROLL_KEY;
 use ryggrad_schemas::virksomhet::{Endringstype, VirksomhetEndret, state_hash};
 use ryggrad_schemas::{Catalogue, LogRecord, avro, cloudevents::Attributes, document::ToDocument};
 use serde_json::{Value, json};
@@ -202,7 +203,8 @@ fn walk(records: &[LogRecord], told: &BTreeMap<Place, (String, String)>, units: 
     let mut ids = BTreeSet::new();
     // The record that must come next in this partition, if any.
     let mut owed: Option<&LogRecord> = None;
-    for record in records {
+    // Marks for idle partitions are no events.
+    for record in records.iter().filter(|record| record.key.as_deref() != Some(ROLL_KEY)) {
         if let Some(event) = owed.take() {
             let is_its = record.value.is_none() && record.partition == event.partition && record.key == event.key;
             report.hold("a tombstone directly follows an end", is_its, || format!("nothing directly behind {}", name(event)));

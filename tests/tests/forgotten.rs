@@ -261,7 +261,8 @@ async fn a_removed_unit_reaches_nobody_and_leaves_the_brokers_files() {
     let shortened = Instant::now();
     wait::until("the bytes to be gone", 90, gone).await;
     told(&format!("gone from the broker's files {:.1} s after the clock was shortened", shortened.elapsed().as_secs_f64()));
-    assert!(wait::until("a look at all files", 10, || async { other.found_in(&segments) }).await.len() == 1, "another unit's stay");
+    // In one file, or in two while the cleaner puts one in another's place.
+    assert!(!wait::until("a look at all files", 10, || async { other.found_in(&segments) }).await.is_empty(), "another unit's stay");
 
     // Who comes now, and who still was owed the removal, gets its tombstone.
     let newest = newest(&records);
