@@ -38,6 +38,9 @@ use crate::status::FeedState;
 /// Keys confirmed in one go. The feed waits as long as that takes.
 const CONFIRM_KEYS_MAX: usize = 50;
 const WINDOWS_WAITING_MAX: usize = 1;
+/// Events of a dump in one transaction, whatever the settings allow: they are held in memory
+/// beside the rows that they are made of.
+const PORTION_EVENTS_MAX: usize = 1_000;
 
 /// Old values by place.
 type Values = BTreeMap<Place, Vec<u8>>;
@@ -174,8 +177,9 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
         let values = self.values(run, places).await?;
         let (window, values) = (Arc::new(window), Arc::new(values));
         // A transaction's worth at a time: events take much more room than rows.
-        for from in (0..window.candidates.len()).step_by(self.config.transaction_events_max) {
-            let nths = from..window.candidates.len().min(from + self.config.transaction_events_max);
+        let portion = self.config.transaction_events_max.min(PORTION_EVENTS_MAX);
+        for from in (0..window.candidates.len()).step_by(portion) {
+            let nths = from..window.candidates.len().min(from + portion);
             let (format, number) = (self.source.format(&self.feed), run.number);
             let (window, values) = (Arc::clone(&window), Arc::clone(&values));
             let mapping = tokio::task::spawn_blocking(move || map_rows(&format, number, &window, nths, &values));
