@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ryggrad_detect::enhetsregisteret::{Answer, Change, Feed, dump_list, gone, read_document, read_page, repaired, unknown};
+use ryggrad_detect::enhetsregisteret::{Answer, Change, Feed, document_list, gone, read_document, read_page, repaired, unknown};
 use ryggrad_detect::event::{Event, Unmapped};
 use ryggrad_detect::feed::{Item, greatest_position};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::{EventType, Source};
-use ryggrad_schemas::virksomhet::Virksomhetstype;
 use url::Url;
 
 use crate::config::{PAGE_ITEMS_MAX, SnapshotConfig};
@@ -92,7 +91,7 @@ impl SnapshotSource for Enhetsregisteret {
     }
 
     async fn dump(&self, feed: &str) -> Result<Dump, UpstreamError> {
-        let list = dump_list(self.feed(feed).virksomhetstype());
+        let list = document_list(self.feed(feed).virksomhetstype());
         let url = match self.snapshot.addresses.get(feed) {
             // It was read once when the settings were checked.
             Some(address) => Url::parse(address).map_err(|_| UpstreamError::Status { status: 0, question: "dump" })?,
@@ -170,10 +169,7 @@ impl FeedSource for Enhetsregisteret {
     }
 
     async fn look_up(&self, feed: &str, key: &str) -> Result<Answer, UpstreamError> {
-        let list = match self.feed(feed).virksomhetstype() {
-            Virksomhetstype::Enhet => "enheter",
-            Virksomhetstype::Underenhet => "underenheter",
-        };
+        let list = document_list(self.feed(feed).virksomhetstype());
         let answer = self.http.get(&below(&self.base, &[list, key]), None, self.document_bytes_max).await?;
         match answer.status {
             200 => Ok(read_document(key, &answer.body)?),

@@ -11,7 +11,6 @@ mod page;
 
 use ryggrad_schemas::virksomhet::Virksomhetstype;
 
-pub use dump::dump_list;
 pub use event::{Feed, UnknownFeed};
 pub use look_up::{Answer, LookUpError, State, gone, read_document, unknown};
 pub use page::{Change, PageError, read_page, repaired};
@@ -63,5 +62,13 @@ const fn list_name(virksomhetstype: Virksomhetstype) -> &'static str {
     match virksomhetstype {
         Virksomhetstype::Enhet => "oppdaterteEnheter",
         Virksomhetstype::Underenhet => "oppdaterteUnderenheter",
+    }
+}
+
+/// The list in the registry's addresses that has a kind of unit's documents and its bulk file.
+pub const fn document_list(virksomhetstype: Virksomhetstype) -> &'static str {
+    match virksomhetstype {
+        Virksomhetstype::Enhet => "enheter",
+        Virksomhetstype::Underenhet => "underenheter",
     }
 }

@@ -71,8 +71,7 @@ impl<S: SnapshotSource> SnapshotLoop<S> {
         let dump = self.until_stopped(self.source.dump(&self.feed)).await??;
         let opened = Instant::now();
         let since_ms = self.since_ms(&dump);
-        let told_since_ms = (kind == Kind::Direct && self.config.follows_feeds()).then_some(since_ms);
-        let index = self.index(&watch, told_since_ms).await?;
+        let index = self.index(&watch, bootstraps.then_some(since_ms)).await?;
         let start = if bootstraps { Some(self.position_at_dump(newest, since_ms).await?) } else { None };
         let fetcher = Fetcher::new(self.lane.connection(), self.source.topic()).map_err(UpstreamError::Log)?;
         let mut run = Run { number: self.begin(start).await?, watch, fetcher, events: 0 };

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use ryggrad_schemas::avro;
 use ryggrad_schemas::document::ToDocument;
-use ryggrad_schemas::virksomhet::{Endringstype, Virksomhet, VirksomhetEndret, Virksomhetstype, state_hash};
+use ryggrad_schemas::virksomhet::{Endringstype, Virksomhet, VirksomhetEndret, state_hash};
 use serde::Deserialize;
 
 use super::event::{Feed, Found, Telling};
@@ -155,12 +155,4 @@ fn is_content(name: &str) -> bool {
 
 fn last_step(pointer: &str) -> &str {
     pointer.rsplit_once('/').map_or("", |(_, step)| step)
-}
-
-/// The two kinds of unit have a bulk file each.
-pub fn dump_list(virksomhetstype: Virksomhetstype) -> &'static str {
-    match virksomhetstype {
-        Virksomhetstype::Enhet => "enheter",
-        Virksomhetstype::Underenhet => "underenheter",
-    }
 }
