@@ -80,11 +80,9 @@ pub async fn follow_source<S: FeedSource>(
     stop: CancellationToken,
 ) -> Result<(), ProducerError> {
     let stop = stop.child_token();
-    let lane = Arc::new(Lane::new(connection, seal.clone(), source.source(), config, telemetry.clone(), stop.clone()));
-    let feeds = source.source().feeds.clone();
-    let loops = feeds.into_iter().map(|feed| FeedLoop::new(&source, &lane, feed, config, telemetry.clone(), stop.clone()).run());
-    let loops = loops.collect();
-    through(&Housekeeping { lane, source, seal, roll_interval_ms: config.roll_interval_ms }, &telemetry, &stop, loops).await
+    let house = Housekeeping::new(source, config, connection, seal, &telemetry, &stop);
+    let following = |feed| FeedLoop::new(&house.source, &house.lane, feed, config, telemetry.clone(), stop.clone()).run();
+    through(&house, &telemetry, &stop, following).await
 }
 
 /// The same for a source with dumps: what the settings say of them is done too.
@@ -97,11 +95,9 @@ pub async fn follow_with_snapshots<S: SnapshotSource>(
     stop: CancellationToken,
 ) -> Result<(), ProducerError> {
     let stop = stop.child_token();
-    let lane = Arc::new(Lane::new(connection, seal.clone(), source.source(), config, telemetry.clone(), stop.clone()));
-    let feeds = source.source().feeds.clone();
-    let loops = feeds.into_iter().map(|feed| SnapshotLoop::new(&source, &lane, feed, config, telemetry.clone(), stop.clone()).run());
-    let loops = loops.collect();
-    through(&Housekeeping { lane, source, seal, roll_interval_ms: config.roll_interval_ms }, &telemetry, &stop, loops).await
+    let house = Housekeeping::new(source, config, connection, seal, &telemetry, &stop);
+    let following = |feed| SnapshotLoop::new(&house.source, &house.lane, feed, config, telemetry.clone(), stop.clone()).run();
+    through(&house, &telemetry, &stop, following).await
 }
 
 /// What is done beside the feeds.
@@ -113,6 +109,18 @@ struct Housekeeping<S> {
 }
 
 impl<S: FeedSource> Housekeeping<S> {
+    fn new(
+        source: Arc<S>,
+        config: &ProducerConfig,
+        connection: Connection,
+        seal: Seal,
+        telemetry: &Telemetry,
+        stop: &CancellationToken,
+    ) -> Self {
+        let lane = Arc::new(Lane::new(connection, seal.clone(), source.source(), config, telemetry.clone(), stop.clone()));
+        Self { lane, source, seal, roll_interval_ms: config.roll_interval_ms }
+    }
+
     /// Ends only when the lane can't go on.
     async fn run(&self) -> End {
         let commands = Commands { source: &*self.source, lane: &self.lane, seal: &self.seal };
@@ -129,7 +137,7 @@ async fn through<S: FeedSource, L: Future<Output = End> + Send + 'static>(
     house: &Housekeeping<S>,
     telemetry: &Telemetry,
     stop: &CancellationToken,
-    loops: Vec<L>,
+    following: impl Fn(String) -> L,
 ) -> Result<(), ProducerError> {
     let source = house.source.source();
     for feed in &source.feeds {
@@ -142,8 +150,8 @@ async fn through<S: FeedSource, L: Future<Output = End> + Send + 'static>(
     }
     // Whoever drops this future ends the loops as well.
     let mut running = JoinSet::new();
-    for work in loops {
-        running.spawn(work);
+    for feed in &source.feeds {
+        running.spawn(following(feed.clone()));
     }
     let mut failed = None;
     let mut keeping = std::pin::pin!(house.run());
