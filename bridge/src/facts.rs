@@ -69,7 +69,7 @@ impl Facts {
     }
 
     async fn append(&self, key: String, value: Option<Vec<u8>>) -> Result<(), ryggrad_log::Error> {
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        let headers = [("content-type", "application/json")].into_iter().collect();
         let record = EncodedRecord { topic: self.topic.to_owned(), partition: Some(0), key, value, headers };
         self.appender.append(&record).await.map(|_| ())
     }

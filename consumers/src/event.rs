@@ -203,7 +203,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_avro_record_becomes_a_typed_event() {
-        let event = Event::decode(record(attributes("NY").to_headers(AVRO), Some(framed()))).unwrap();
+        let event = Event::decode(record(attributes("NY").to_headers(AVRO).into(), Some(framed()))).unwrap();
         assert_eq!((event.endringstype(), event.navn()), (Some("NY"), Some("Åse AS")));
         let structured = event.to_structured();
         assert_eq!(structured["data"]["virksomhet"]["navn"], "Åse AS");
@@ -212,7 +212,7 @@ pub(crate) mod tests {
 
     #[test]
     fn tombstones_are_events_with_or_without_attributes() {
-        let with = Event::decode(record(attributes("SLETTET").to_headers(AVRO), None)).unwrap();
+        let with = Event::decode(record(attributes("SLETTET").to_headers(AVRO).into(), None)).unwrap();
         assert_eq!((with.payload.clone(), with.endringstype()), (Payload::Tombstone, Some("SLETTET")));
         assert!(with.to_structured().get("data").is_none());
         let bare = Event::decode(record(Vec::new(), None)).unwrap();
@@ -224,13 +224,13 @@ pub(crate) mod tests {
         let event = Event::decode(record(Vec::new(), Some(br#"{"position": 7}"#.to_vec()))).unwrap();
         assert_eq!(event.to_structured(), json!({"data": {"position": 7}}));
         let json_event =
-            Event::decode(record(attributes("NY").to_headers("application/json; charset=utf-8"), Some(b"[1]".to_vec()))).unwrap();
+            Event::decode(record(attributes("NY").to_headers("application/json; charset=utf-8").into(), Some(b"[1]".to_vec()))).unwrap();
         assert_eq!(json_event.payload, Payload::Json(json!([1])));
     }
 
     #[test]
     fn what_cannot_be_decoded_tells_its_place_and_why_but_not_its_bytes() {
-        let headers = attributes("NY").to_headers(AVRO);
+        let headers: Vec<_> = attributes("NY").to_headers(AVRO).into();
         let without_id: Vec<_> = headers.iter().filter(|(name, _)| name != "ce_id").cloned().collect();
         let cut = framed()[..20].to_vec();
         for (headers, value, expected) in [
@@ -239,7 +239,7 @@ pub(crate) mod tests {
             (headers, vec![0, 0, 0, 0, 250, 1], "Avro"),
             (without_id, framed(), "CloudEvent"),
             (Vec::new(), b"hemmelig".to_vec(), "CloudEvent"),
-            (attributes("NY").to_headers("application/json"), b"hemmelig".to_vec(), "JSON"),
+            (attributes("NY").to_headers("application/json").into(), b"hemmelig".to_vec(), "JSON"),
         ] {
             let undecodable = Event::decode(record(headers, Some(value))).unwrap_err();
             assert_eq!(undecodable.to_string(), "the record at grunndata.virksomhet.v1/3 offset 17 cannot be decoded");

@@ -68,7 +68,7 @@ mod tests {
             (times(None, Some(1_000)), false),
             (Filter { keys: ["212345679".to_owned()].into(), ..kind(Endringstype::Ny) }, false),
         ] {
-            assert_eq!(filter.matches(&record(attributes("NY").to_headers("application/avro"), None)), expected, "{filter:?}");
+            assert_eq!(filter.matches(&record(attributes("NY").to_headers("application/avro").into(), None)), expected, "{filter:?}");
         }
     }
 

@@ -227,7 +227,7 @@ fn enqueue(producer: &BaseProducer<Places>, record: &EncodedRecord, ticket: usiz
 
 pub(crate) fn to_base_record<O: IntoOpaque>(record: &EncodedRecord, opaque: O) -> BaseRecord<'_, str, [u8], O> {
     let headers = record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(value.as_str()) })
+        headers.insert(Header { key, value: Some(value) })
     });
     let mut outgoing = BaseRecord::with_opaque_to(&record.topic, opaque).key(record.key.as_str()).headers(headers);
     if let Some(value) = &record.value {

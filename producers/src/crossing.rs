@@ -6,6 +6,7 @@
 //! that the feed has been read to its end.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
@@ -16,6 +17,8 @@ pub(crate) const TOUCHED_KEYS_MAX: usize = 2_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Crossing {
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// How many wait for the turn.
+    waiting: AtomicUsize,
     /// How often the feed was read to its end.
     ends: watch::Sender<u64>,
     /// Keys published by the feed; `None` while nobody wants to know.
@@ -25,7 +28,13 @@ pub(crate) struct Crossing {
 
 impl Crossing {
     pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
+        let _waiting = Waiting::new(&self.waiting);
         Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Whether somebody waits for the turn: whoever has it should come to an end.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn read_to_end(&self) {
@@ -64,6 +73,22 @@ impl Crossing {
     fn touched(&self) -> MutexGuard<'_, Option<HashSet<String>>> {
         // A set is whole after every single operation.
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts as one that waits for as long as it lives.
+struct Waiting<'c>(&'c AtomicUsize);
+
+impl<'c> Waiting<'c> {
+    fn new(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -108,6 +133,20 @@ mod tests {
         assert_eq!(["a", "b", "c"].map(|key| watch.is_touched(key)), [false, true, true]);
         drop(watch);
         assert!(!crossing.watch().is_touched("b"));
+    }
+
+    #[tokio::test]
+    async fn the_turn_is_wanted_while_somebody_waits_for_it() {
+        let crossing = Crossing::default();
+        let held = crossing.turn().await;
+        assert!(!crossing.is_wanted());
+        {
+            let mut waiting = std::pin::pin!(crossing.turn());
+            assert!((&mut waiting).now_or_never().is_none());
+            assert!(crossing.is_wanted());
+        }
+        assert!(!crossing.is_wanted());
+        drop(held);
     }
 
     #[tokio::test]

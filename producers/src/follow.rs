@@ -1,10 +1,10 @@
 //! The loop over one feed: page, look-ups, batch, transaction, again.
 //!
 //! Decisions are made in `ryggrad-detect`; this waits, asks and counts. While one batch is in its
-//! transaction, the next is prepared on top of it. Promises: look-ups come after the page that
-//! caused them, so no state is older than its position; a position moves only with a committed
-//! batch, and a batch that fails takes those with it that were prepared on top of it; trouble
-//! upstream is retried for ever and never taken for an end.
+//! transaction, the next is prepared on top of it, and the next page is read. Promises: look-ups
+//! come after the page that caused them, so no state is older than its position; a position moves
+//! only with a committed batch, and a batch that fails takes those with it that were prepared on
+//! top of it; trouble upstream is retried for ever and never taken for an end.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -19,11 +19,13 @@ use ryggrad_detect::feed::{self, PageFault};
 use ryggrad_detect::position::FeedPosition;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::error::{End, UpstreamError, chain};
 use crate::lane::{Lane, Published};
 use crate::look_ups::Looked;
+use crate::pages::{Ahead, InOrder, Pages, Remaining};
 use crate::source::FeedSource;
 use crate::status::FeedState;
 use crate::{ProducerConfig, Telemetry};
@@ -50,7 +52,7 @@ impl<E: Into<UpstreamError>> From<E> for Cut {
     }
 }
 
-enum Turn {
+pub(crate) enum Turn {
     /// There is more at once.
     More,
     /// Read to the end for now.
@@ -110,10 +112,15 @@ async fn publish_one(lane: Arc<Lane>, feed: String, prepared: Prepared) -> Resul
     Ok(Outcome { published: lane.publish(&feed, batch).await?, items })
 }
 
-/// What upstream has after the page's published part.
-struct Remaining {
-    items: u64,
-    waiting_items: u64,
+/// Of publishing in a task of its own: it must go on also while the next batch keeps this one busy.
+async fn outcome(under_way: AbortOnDropHandle<Result<Outcome, End>>) -> Result<Outcome, End> {
+    match under_way.await {
+        Ok(outcome) => outcome,
+        Err(join) => match join.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(End::Stopped),
+        },
+    }
 }
 
 pub(crate) struct FeedLoop<S> {
@@ -220,62 +227,81 @@ impl<S: FeedSource> FeedLoop<S> {
         let etag = self.quiet_page.as_ref().filter(|(position, _)| *position == after).map(|(_, etag)| etag.as_str());
         let fetched = self.until_stopped(self.source.page_after(&self.feed, after, items_max, etag)).await??;
         let Some(page) = fetched.page else { return Ok(self.quiet()) };
-        let (entries, total_items) = (page.entries.len(), page.total_items);
-        let arranged = match feed::arrange(page, after, items_max) {
-            Ok(arranged) => arranged,
+        let read = match InOrder::of(page, after, items_max) {
+            Ok(read) => read,
             Err(fault) => {
                 self.wide |= matches!(fault, PageFault::NoPositions { .. });
                 return Err(fault.into());
             }
         };
         self.wide = false;
-        self.telemetry.dropped(self.name(), &self.feed, arranged.overlap_items, arranged.duplicate_items);
-        if arranged.waiting_items > 0 {
-            warn!(source = self.name(), feed = %self.feed, items = arranged.waiting_items, "items_without_id_wait_for_a_later_one");
-        }
-        let remaining_items = total_items.unwrap_or_default().saturating_sub(arranged.overlap_items);
-        self.telemetry.remaining(self.name(), &self.feed, remaining_items, arranged.waiting_items);
-        if arranged.steps.is_empty() {
+        self.tell_of(&read);
+        self.tell_remaining(read.remaining);
+        if read.steps.is_empty() {
             self.quiet_page = fetched.etag.map(|etag| (after, etag));
             return Ok(self.quiet());
         }
         (self.behind, self.quiet_turns) = (None, 0);
-        let mut remaining = Remaining { items: remaining_items, waiting_items: arranged.waiting_items };
-        let is_published = self.publish(base, arranged.steps, &mut remaining).await?;
-        Ok(if !is_published || entries >= items_max { Turn::More } else { Turn::CaughtUp })
+        self.publish(base, read).await
     }
 
-    /// Looks up and publishes a page's steps; what can't be looked up now stays, with all that
-    /// follows. False if the stored position is another one.
-    async fn publish(
-        &mut self,
-        mut base: Option<FeedPosition>,
-        steps: Vec<feed::Step<S::Change>>,
-        remaining: &mut Remaining,
-    ) -> Result<bool, Cut> {
+    fn tell_of(&self, read: &InOrder<S::Change>) {
+        self.telemetry.dropped(self.name(), &self.feed, read.overlap_items, read.duplicate_items);
+        if read.remaining.waiting_items > 0 {
+            let items = read.remaining.waiting_items;
+            warn!(source = self.name(), feed = %self.feed, items, "items_without_id_wait_for_a_later_one");
+        }
+    }
+
+    fn tell_remaining(&self, remaining: Remaining) {
+        self.telemetry.remaining(self.name(), &self.feed, remaining.items, remaining.waiting_items);
+    }
+
+    /// Looks up and publishes a page's steps, and those of the pages behind it, until the feed's
+    /// end or until somebody else wants the turn. What can't be looked up now stays, with all
+    /// that follows.
+    async fn publish(&mut self, mut base: Option<FeedPosition>, read: InOrder<S::Change>) -> Result<Turn, Cut> {
         let lane = Arc::clone(&self.lane);
+        let crossing = lane.crossing(&self.feed);
         let _turn = lane.turn(&self.feed).await?;
         // Moved on purpose meanwhile: what was read belongs to another place.
         if lane.position(&self.feed) != base {
-            return Ok(false);
+            return Ok(Turn::More);
         }
         let events_max = self.config.transaction_events_max;
-        let mut portions = feed::chunks(steps, events_max.min(PORTION_EVENTS_MAX)).into_iter().peekable();
+        let portion_events_max = events_max.min(PORTION_EVENTS_MAX);
+        let mut pages = Pages::new(read, portion_events_max);
         let (mut ready, mut blocked): (Option<Prepared>, Option<Cut>) = (None, None);
         let mut publishing: Option<BoxFuture<'static, Result<Outcome, End>>> = None;
         loop {
-            let is_more = blocked.is_none() && portions.peek().is_some();
+            if blocked.is_none() && pages.wants_next() && !crossing.is_wanted() {
+                pages.next = Some(self.ask_ahead(pages.end));
+            }
+            let is_more = blocked.is_none() && !pages.portions.is_empty();
             if publishing.is_none()
                 && let Some(prepared) = ready.take_if(|ready| !is_more || ready.is_due(events_max))
             {
-                publishing = Some(publish_one(Arc::clone(&lane), self.feed.clone(), prepared).boxed());
+                let under_way = tokio::spawn(publish_one(Arc::clone(&lane), self.feed.clone(), prepared));
+                publishing = Some(outcome(AbortOnDropHandle::new(under_way)).boxed());
             }
             let has_room = is_more && ready.as_ref().is_none_or(|ready| ready.has_room(events_max));
-            let portion = if has_room { portions.next() } else { None };
-            let ended = match (portion, publishing.take()) {
-                (None, None) => return blocked.map_or(Ok(true), Err),
-                (None, Some(under_way)) => Some(under_way.await?),
-                (Some(portion), under_way) => {
+            let portion = if has_room { pages.portions.pop_front() } else { None };
+            let next = if is_more || blocked.is_some() { None } else { pages.next.take() };
+            let (answer, ended) = match (portion, next, publishing.take()) {
+                (None, None, None) => return blocked.map_or(Ok(pages.turn()), Err),
+                (None, None, Some(under_way)) => (None, Some(under_way.await?)),
+                (None, Some(next), None) => (Some(next.await), None),
+                (None, Some(next), Some(under_way)) => match select(next, under_way).await {
+                    Either::Left((answer, under_way)) => {
+                        publishing = Some(under_way);
+                        (Some(answer), None)
+                    }
+                    Either::Right((ended, next)) => {
+                        pages.next = Some(next);
+                        (None, Some(ended?))
+                    }
+                },
+                (Some(portion), _, under_way) => {
                     let since = Instant::now();
                     let preparing = pin!(self.prepare(base, portion));
                     let (prepared, ended) = match under_way {
@@ -286,7 +312,7 @@ impl<S: FeedSource> FeedLoop<S> {
                                 (prepared, None)
                             }
                             Either::Right((ended, preparing)) => match ended? {
-                                Outcome { published: Published::Void, .. } => return Ok(false),
+                                Outcome { published: Published::Void, .. } => return Ok(Turn::More),
                                 committed => (preparing.await, Some(committed)),
                             },
                         },
@@ -296,25 +322,47 @@ impl<S: FeedSource> FeedLoop<S> {
                             blocked = error.map(Cut::Upstream);
                             if let Some((batch, items)) = made {
                                 base = Some(batch.next);
+                                pages.uncommitted_items += items as u64;
                                 Prepared::put(&mut ready, batch, items, since);
                             }
                         }
                         // What was prepared before it can be published all the same.
                         Err(cut) => blocked = Some(cut),
                     }
-                    ended
+                    (None, ended)
                 }
             };
             match ended {
                 None => {}
-                Some(Outcome { published: Published::Void, .. }) => return Ok(false),
+                Some(Outcome { published: Published::Void, .. }) => return Ok(Turn::More),
                 Some(Outcome { published: Published::Committed, items }) => {
                     self.failures = 0;
-                    remaining.items = remaining.items.saturating_sub(items as u64);
-                    self.telemetry.remaining(self.name(), &self.feed, remaining.items, remaining.waiting_items);
+                    pages.committed(items as u64);
+                    self.tell_remaining(pages.remaining);
                 }
             }
+            match answer.map(|answer| answer.ok().flatten()) {
+                None => {}
+                Some(Some(read)) if !crossing.is_wanted() => {
+                    self.went_well(&Turn::More);
+                    self.tell_of(&read);
+                    pages.go_on_with(read, portion_events_max);
+                    self.tell_remaining(pages.remaining);
+                }
+                Some(_) => pages.is_cut_short = true,
+            }
         }
+    }
+
+    /// Asks for the page that follows. Whatever is wrong with the answer is met again, and told,
+    /// when the page is asked for in a turn of its own.
+    fn ask_ahead(&self, after: u64) -> Ahead<S::Change> {
+        let (source, feed, stop, items_max) = (Arc::clone(&self.source), self.feed.clone(), self.stop.clone(), self.config.page_items_max);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let fetched = stop.run_until_cancelled(source.page_after(&feed, after, items_max, None)).await?;
+            let read = InOrder::of(fetched.ok()?.page?, after, items_max).ok()?;
+            (!read.steps.is_empty()).then_some(read)
+        }))
     }
 
     /// Makes the batch of a portion, as far as it can be looked up, and says why no further.
@@ -323,6 +371,8 @@ impl<S: FeedSource> FeedLoop<S> {
         base: Option<FeedPosition>,
         portion: Vec<feed::Step<S::Change>>,
     ) -> Result<(Option<(Batch, usize)>, Option<UpstreamError>), Cut> {
+        // Where nothing is waited for, the others must still come to their turn.
+        tokio::task::yield_now().await;
         let Looked { steps, answers, blocked } = self.look_up(portion).await?;
         if steps.is_empty() {
             return Ok((None, blocked));

@@ -18,6 +18,7 @@ mod http;
 mod lane;
 mod look_ups;
 mod pace;
+mod pages;
 mod roll;
 mod snapshot;
 mod source;

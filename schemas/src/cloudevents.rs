@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::headers::Headers;
 use crate::record::LogRecord;
 
 /// Media type of structured JSON.
@@ -16,6 +17,9 @@ pub const AVRO: &str = "application/avro";
 pub const STATE_HASH_HEADER: &str = "ryggrad_statehash";
 
 const PREFIX: &str = "ce_";
+
+/// Room for most events' headers.
+const HEADERS_BYTES_USUAL: usize = 512;
 
 /// The attributes of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,40 @@ pub struct Attributes {
     pub extensions: BTreeMap<String, String>,
 }
 
+/// [`Attributes`] whose parts lie elsewhere, so that nothing is copied but into the headers.
+#[derive(Debug, Clone, Copy)]
+pub struct BorrowedAttributes<'a> {
+    /// As in [`Attributes`], and so are all the others.
+    pub id: &'a str,
+    /// Where the change was read.
+    pub source: &'a str,
+    /// Event type.
+    pub ce_type: &'a str,
+    /// Key.
+    pub subject: Option<&'a str>,
+    /// When it happened.
+    pub time: Option<&'a str>,
+    /// Extension attributes, sorted by name.
+    pub extensions: &'a [(&'a str, &'a str)],
+}
+
+impl BorrowedAttributes<'_> {
+    /// The attributes as Kafka headers in binary mode.
+    pub fn to_headers(&self, content_type: &str) -> Headers {
+        // Room for the state's fingerprint as well.
+        let mut headers = Headers::with_capacity(8 + self.extensions.len(), HEADERS_BYTES_USUAL);
+        headers.push("ce_specversion", "1.0");
+        headers.push("ce_id", self.id);
+        headers.push("ce_source", self.source);
+        headers.push("ce_type", self.ce_type);
+        self.subject.into_iter().for_each(|subject| headers.push("ce_subject", subject));
+        self.time.into_iter().for_each(|time| headers.push("ce_time", time));
+        self.extensions.iter().for_each(|(name, value)| headers.push_prefixed(PREFIX, name, value));
+        headers.push("content-type", content_type);
+        headers
+    }
+}
+
 /// Why a record is no CloudEvent in binary mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotACloudEvent {
@@ -47,24 +85,11 @@ pub enum NotACloudEvent {
 
 impl Attributes {
     /// The attributes as Kafka headers in binary mode.
-    pub fn to_headers(&self, content_type: &str) -> Vec<(String, String)> {
-        self.clone().into_headers(content_type)
-    }
-
-    /// The same, of attributes that nobody needs any more.
-    pub fn into_headers(self, content_type: &str) -> Vec<(String, String)> {
-        // Room for the state's fingerprint as well.
-        let mut headers = Vec::with_capacity(8 + self.extensions.len());
-        let mut put = |name: &str, value| headers.push((name.to_owned(), value));
-        put("ce_specversion", "1.0".to_owned());
-        put("ce_id", self.id);
-        put("ce_source", self.source);
-        put("ce_type", self.ce_type);
-        self.subject.into_iter().for_each(|subject| put("ce_subject", subject));
-        self.time.into_iter().for_each(|time| put("ce_time", time));
-        headers.extend(self.extensions.into_iter().map(|(name, value)| ([PREFIX, &name].concat(), value)));
-        headers.push(("content-type".to_owned(), content_type.to_owned()));
-        headers
+    pub fn to_headers(&self, content_type: &str) -> Headers {
+        let Self { id, source, ce_type, subject, time, extensions } = self;
+        let extensions: Vec<(&str, &str)> = extensions.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (subject, time) = (subject.as_deref(), time.as_deref());
+        BorrowedAttributes { id, source, ce_type, subject, time, extensions: &extensions }.to_headers(content_type)
     }
 
     /// The attributes of a record.
@@ -124,7 +149,8 @@ mod tests {
         }
     }
 
-    fn record(headers: Vec<(String, String)>) -> LogRecord {
+    fn record(headers: Headers) -> LogRecord {
+        let headers = headers.into();
         LogRecord { topic: "t".to_owned(), partition: 0, offset: 0, timestamp_ms: 0, key: None, value: None, headers }
     }
 
@@ -132,7 +158,7 @@ mod tests {
     fn headers_and_attributes_are_each_others_inverse() {
         for attributes in [attributes(), Attributes { subject: None, time: None, extensions: BTreeMap::new(), ..attributes() }] {
             let headers = attributes.to_headers(AVRO);
-            assert!(headers.contains(&("content-type".to_owned(), AVRO.to_owned())));
+            assert_eq!(headers.get("content-type"), Some(AVRO));
             assert_eq!(Attributes::from_record(&record(headers)), Ok(attributes));
         }
     }
@@ -146,7 +172,7 @@ mod tests {
             ("ce_source", NotACloudEvent::Missing("source")),
             ("ce_type", NotACloudEvent::Missing("type")),
         ] {
-            let without = headers.iter().filter(|(found, _)| found != name).cloned().collect();
+            let without = headers.iter().filter(|(found, _)| *found != name).collect();
             assert_eq!(Attributes::from_record(&record(without)), Err(expected));
         }
     }

@@ -5,11 +5,11 @@
 //! JSON without saying so in the end.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny};
 use serde_json::Error;
-use serde_json::value::RawValue;
+
+use crate::json_scan::Scan;
 
 /// How deep a document may be nested: what is taken apart by recursion must not exhaust the stack.
 pub const DEPTH_MAX: usize = 127;
@@ -66,17 +66,38 @@ pub fn whole(text: &str) -> Result<&str, Error> {
 }
 
 /// Hands out the members of an object, in their order: name and JSON.
-pub fn members<'t>(object: &'t str, each: impl FnMut(&str, &'t str) -> Result<(), Error>) -> Result<(), Error> {
-    let mut parser = serde_json::Deserializer::from_str(object);
-    parser.deserialize_map(Members(each))?;
-    parser.end()
+pub fn members<'t>(object: &'t str, mut each: impl FnMut(&str, &'t str) -> Result<(), Error>) -> Result<(), Error> {
+    let mut scan = Scan::new(object);
+    let mut is_more = scan.open(b'{', b'}').ok_or_else(|| fault(object))?;
+    while is_more {
+        let (name, has_escapes) = scan.name().ok_or_else(|| fault(object))?;
+        let value = scan.value().ok_or_else(|| fault(object))?;
+        match name.get(1..name.len() - 1) {
+            Some(plain) if !has_escapes => each(plain, value)?,
+            _ => each(&text(name)?, value)?,
+        }
+        is_more = scan.next(b'}').ok_or_else(|| fault(object))?;
+    }
+    if scan.is_at_end() { Ok(()) } else { Err(fault(object)) }
 }
 
 /// Hands out the items of an array, in their order: index and JSON.
-pub fn items<'t>(array: &'t str, each: impl FnMut(usize, &'t str) -> Result<(), Error>) -> Result<(), Error> {
-    let mut parser = serde_json::Deserializer::from_str(array);
-    parser.deserialize_seq(Items(each))?;
-    parser.end()
+pub fn items<'t>(array: &'t str, mut each: impl FnMut(usize, &'t str) -> Result<(), Error>) -> Result<(), Error> {
+    let mut scan = Scan::new(array);
+    let mut is_more = scan.open(b'[', b']').ok_or_else(|| fault(array))?;
+    let mut index = 0;
+    while is_more {
+        each(index, scan.value().ok_or_else(|| fault(array))?)?;
+        index += 1;
+        is_more = scan.next(b']').ok_or_else(|| fault(array))?;
+    }
+    if scan.is_at_end() { Ok(()) } else { Err(fault(array)) }
+}
+
+/// What is wrong with a text.
+#[cold]
+fn fault(text: &str) -> Error {
+    check(text).err().unwrap_or_else(|| Error::custom("JSON of another kind than expected"))
 }
 
 /// What a JSON string says.
@@ -145,60 +166,6 @@ fn write_text(text: &str, out: &mut String) -> Result<(), Error> {
         out.push('"');
     }
     Ok(())
-}
-
-struct Name<'t>(Cow<'t, str>);
-
-impl<'t> Deserialize<'t> for Name<'t> {
-    fn deserialize<D: Deserializer<'t>>(parser: D) -> Result<Self, D::Error> {
-        struct Names;
-        impl<'t> Visitor<'t> for Names {
-            type Value = Name<'t>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-            fn visit_borrowed_str<E: de::Error>(self, name: &'t str) -> Result<Name<'t>, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Name<'t>, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
-        }
-        parser.deserialize_str(Names)
-    }
-}
-
-struct Members<F>(F);
-
-impl<'t, F: FnMut(&str, &'t str) -> Result<(), Error>> Visitor<'t> for Members<F> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'t>>(mut self, mut object: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = object.next_key()? {
-            let value: &'t RawValue = object.next_value()?;
-            (self.0)(&name, value.get()).map_err(A::Error::custom)?;
-        }
-        Ok(())
-    }
-}
-
-struct Items<F>(F);
-
-impl<'t, F: FnMut(usize, &'t str) -> Result<(), Error>> Visitor<'t> for Items<F> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-    fn visit_seq<A: SeqAccess<'t>>(mut self, mut array: A) -> Result<(), A::Error> {
-        let mut index = 0;
-        while let Some(value) = array.next_element::<&'t RawValue>()? {
-            (self.0)(index, value.get()).map_err(A::Error::custom)?;
-            index += 1;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,15 @@ pub mod equivalence;
 pub mod event_id;
 pub mod fingerprint;
 mod generated;
+pub mod headers;
 pub mod identifiers;
+mod json_scan;
 pub mod json_text;
 pub mod manifest;
 pub mod record;
 pub mod virksomhet;
 
 pub use catalogue::Catalogue;
+pub use headers::Headers;
 pub use identifiers::Organisasjonsnummer;
 pub use record::{EncodedRecord, LogRecord};

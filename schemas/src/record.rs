@@ -2,6 +2,8 @@
 //!
 //! They know nothing of a client library, so that pure crates can speak of records.
 
+use crate::headers::Headers;
+
 /// Key of the tombstones that let idle partitions roll: no event, to be passed over. No registry
 /// has such a key.
 pub const ROLL_KEY: &str = "ryggrad.roll";
@@ -17,16 +19,14 @@ pub struct EncodedRecord {
     pub key: String,
     /// Framed Avro or JSON; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// Header name and value.
-    pub headers: Vec<(String, String)>,
+    /// Headers.
+    pub headers: Headers,
 }
 
 impl EncodedRecord {
     /// Bytes of key, value and headers: what a byte limit should count.
     pub fn size_bytes(&self) -> usize {
-        self.key.len()
-            + self.value.as_ref().map_or(0, Vec::len)
-            + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len) + self.headers.size_bytes()
     }
 }
 

@@ -98,27 +98,25 @@ impl<'a> From<&'a VirksomhetEndret> for BorrowedVirksomhetEndret<'a> {
     }
 }
 
-/// Extension attributes for routing and filters, drawn from a state.
-pub fn attributes(
+/// Extension attributes for routing and filters, drawn from a state. Sorted by name.
+pub fn attributes<'s>(
     endringstype: Endringstype,
     virksomhetstype: Virksomhetstype,
-    funnet: &str,
-    state: Option<&Virksomhet>,
-) -> Vec<(&'static str, String)> {
-    let mut attributes = vec![
-        ("endringstype", endringstype.symbol().to_owned()),
-        ("virksomhetstype", virksomhetstype.symbol().to_owned()),
-        ("funnet", funnet.to_owned()),
-    ];
+    funnet: &'s str,
+    state: Option<&'s Virksomhet>,
+) -> Vec<(&'static str, &'s str)> {
+    let mut attributes = Vec::with_capacity(6);
+    attributes.extend([("endringstype", endringstype.symbol()), ("funnet", funnet), ("virksomhetstype", virksomhetstype.symbol())]);
     let Some(state) = state else { return attributes };
     // Where a unit is, is where it is run from: the visiting address first, the postal one last.
     let address = [&state.beliggenhetsadresse, &state.forretningsadresse, &state.postadresse].into_iter().flatten().next();
     let optional = [
-        ("organisasjonsform", state.organisasjonsform.as_ref().and_then(|form| form.kode.clone())),
-        ("kommunenummer", address.and_then(|address| address.kommunenummer.clone())),
-        ("naeringskode", state.naeringskode1.as_ref().and_then(|code| code.kode.clone())),
+        ("organisasjonsform", state.organisasjonsform.as_ref().and_then(|form| form.kode.as_deref())),
+        ("kommunenummer", address.and_then(|address| address.kommunenummer.as_deref())),
+        ("naeringskode", state.naeringskode1.as_ref().and_then(|code| code.kode.as_deref())),
     ];
     attributes.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    attributes.sort_unstable();
     attributes
 }
 

@@ -9,7 +9,7 @@ use ryggrad_schemas::catalogue::topics::REMOVED;
 use ryggrad_schemas::cloudevents::{AVRO, Attributes};
 use ryggrad_schemas::event_id::event_id;
 use ryggrad_schemas::virksomhet::{Endringstype, Kode, Virksomhet, VirksomhetEndret};
-use ryggrad_schemas::{Catalogue, EncodedRecord, avro};
+use ryggrad_schemas::{Catalogue, EncodedRecord, Headers, avro};
 use serde_json::{Value, json};
 
 use crate::topic::{VIRKSOMHET, read_all};
@@ -90,7 +90,7 @@ impl Events {
             partition: Some(0),
             key: format!("{VIRKSOMHET}/{key}"),
             value: Some(value.to_string().into_bytes()),
-            headers: Vec::new(),
+            headers: Headers::default(),
         };
         self.appender.append(&removal).await.expect("the removal is told");
         published

@@ -11,7 +11,7 @@ fn record(value: &str) -> EncodedRecord {
         partition: Some(0),
         key: "test/feed".to_owned(),
         value: Some(value.as_bytes().to_vec()),
-        headers: vec![("what".to_owned(), "position".to_owned())],
+        headers: [("what", "position")].into_iter().collect(),
     }
 }
 

@@ -63,9 +63,11 @@ async fn the_producer_publishes_exactly_once_though_it_is_killed() {
     assert_eq!(producer.stop().await, Some(0));
 }
 
-/// The manners that spare the real registry would only make the test long.
+/// The manners that spare the real registry would only make the test long. Pages are small, so
+/// that most are full and the next one is read ahead.
 fn quick_look_ups(scenario: &Scenario) {
-    std::fs::write(scenario.folder.path().join("producer.toml"), "[producer]\nrequests_per_second_max = 5000\n").unwrap();
+    let settings = "[producer]\nrequests_per_second_max = 5000\npage_items_max = 20\n";
+    std::fs::write(scenario.folder.path().join("producer.toml"), settings).unwrap();
 }
 
 async fn is_open(watch: &TransactionWatch) -> bool {

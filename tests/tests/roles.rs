@@ -7,8 +7,8 @@ use std::path::Path;
 
 use reqwest::Method;
 use ryggrad_log::Appender;
-use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::catalogue::topics::TOKENS;
+use ryggrad_schemas::{EncodedRecord, Headers};
 use ryggrad_tests::bridge::Caller;
 use ryggrad_tests::scenario::{ORGANISATION, OTHER_ORGANISATION, Scenario};
 use ryggrad_tests::topic::read_all;
@@ -130,7 +130,7 @@ async fn every_route_opens_for_its_roles_only() {
     assert_eq!(bridge.stop().await, Some(0));
     let appender = Appender::new(&scenario.connection(), 10_000).unwrap();
     let value = Some(value.to_string().into_bytes());
-    let rewritten = EncodedRecord { topic: TOKENS.to_owned(), partition: Some(0), key: id.to_string(), value, headers: Vec::new() };
+    let rewritten = EncodedRecord { topic: TOKENS.to_owned(), partition: Some(0), key: id.to_string(), value, headers: Headers::default() };
     appender.append(&rewritten).await.unwrap();
     let _bridge = scenario.bridge(&[]);
     operator.ready().await;

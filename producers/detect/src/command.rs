@@ -4,8 +4,8 @@
 //! moves the position past it. What came of it stands beside the positions. Must never carry a
 //! document or a secret: whoever may read the topic reads it.
 
-use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::catalogue::{Source, topics};
+use ryggrad_schemas::{EncodedRecord, Headers};
 use serde::{Deserialize, Serialize};
 
 /// What is to be done.
@@ -58,7 +58,7 @@ impl Command {
             partition: Some(0),
             key: source.name.clone(),
             value: Some(serde_json::to_vec(self)?),
-            headers: Vec::new(),
+            headers: Headers::default(),
         })
     }
 
@@ -87,7 +87,7 @@ impl Outcome {
             partition: Some(source.positions_partition),
             key: format!("{}/command-outcome", source.name),
             value: Some(serde_json::to_vec(self)?),
-            headers: Vec::new(),
+            headers: Headers::default(),
         })
     }
 

@@ -3,11 +3,11 @@
 //! CloudEvents in Kafka's binary mode. The tombstone has the event's id, so that it is never
 //! taken for an event of its own. Must never carry a state out of a removal.
 
-use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::catalogue::topics;
-use ryggrad_schemas::cloudevents::{AVRO, Attributes, STATE_HASH_HEADER};
+use ryggrad_schemas::cloudevents::{AVRO, BorrowedAttributes, STATE_HASH_HEADER};
 use ryggrad_schemas::fingerprint::Fingerprint;
 use ryggrad_schemas::virksomhet::Endringstype;
+use ryggrad_schemas::{EncodedRecord, Headers};
 use serde_json::json;
 
 use crate::quarantine::Reason;
@@ -37,12 +37,10 @@ pub struct Event {
     pub topic: String,
     /// Record key.
     pub key: String,
-    /// CloudEvents attributes.
-    pub attributes: Attributes,
+    /// CloudEvents attributes and the state's fingerprint, as headers.
+    pub headers: Headers,
     /// Framed Avro.
     pub value: Vec<u8>,
-    /// Fingerprint of the state, if it carries one.
-    pub state_hash: Option<Fingerprint>,
     /// What follows.
     pub consequence: Consequence,
 }
@@ -50,14 +48,20 @@ pub struct Event {
 impl Event {
     /// The extension attribute `endringstype`, for metrics.
     pub fn endringstype(&self) -> &str {
-        self.attributes.extensions.get("endringstype").map_or("", String::as_str)
+        self.headers.get(ENDRINGSTYPE_HEADER).unwrap_or_default()
+    }
+
+    /// The headers of an event with these attributes that carries a state with this fingerprint.
+    pub fn headers(attributes: &BorrowedAttributes<'_>, state_hash: Option<Fingerprint>) -> Headers {
+        let mut headers = attributes.to_headers(AVRO);
+        state_hash.into_iter().for_each(|hash| headers.push(STATE_HASH_HEADER, &hash.to_string()));
+        headers
     }
 
     /// The records, in the order in which they must be published.
-    pub fn into_records(self) -> Vec<EncodedRecord> {
-        let mut headers = self.attributes.into_headers(AVRO);
-        headers.extend(self.state_hash.map(|hash| (STATE_HASH_HEADER.to_owned(), hash.to_string())));
-        let event = EncodedRecord { topic: self.topic, partition: None, key: self.key, value: Some(self.value), headers };
+    pub fn into_records(self) -> impl Iterator<Item = EncodedRecord> {
+        let Self { topic, key, headers, value, .. } = self;
+        let event = EncodedRecord { topic, partition: None, key, value: Some(value), headers };
         let tombstone = (self.consequence != Consequence::Lives).then(|| EncodedRecord {
             topic: event.topic.clone(),
             partition: None,
@@ -65,13 +69,13 @@ impl Event {
             value: None,
             headers: event.headers.clone(),
         });
-        std::iter::once(event).chain(tombstone).collect()
+        std::iter::once(event).chain(tombstone)
     }
 }
 
 /// Whether a record is an event that says that its key must be forgotten.
 pub fn is_removal(record: &EncodedRecord) -> bool {
-    record.value.is_some() && header(record, ENDRINGSTYPE_HEADER) == Some(Endringstype::Fjernet.symbol())
+    record.value.is_some() && record.headers.get(ENDRINGSTYPE_HEADER) == Some(Endringstype::Fjernet.symbol())
 }
 
 /// The mark of a removal, once it is known where its event stands: all that came before it for
@@ -81,18 +85,14 @@ pub fn removal_mark(record: &EncodedRecord, partition: i32, offset: i64) -> Opti
         return None;
     }
     let EncodedRecord { topic, key, .. } = record;
-    let value = json!({"topic": topic, "key": key, "partition": partition, "offset": offset, "id": header(record, "ce_id")});
+    let value = json!({"topic": topic, "key": key, "partition": partition, "offset": offset, "id": record.headers.get("ce_id")});
     Some(EncodedRecord {
         topic: topics::REMOVED.to_owned(),
         partition: None,
         key: format!("{topic}/{key}"),
         value: Some(value.to_string().into_bytes()),
-        headers: Vec::new(),
+        headers: Headers::default(),
     })
-}
-
-fn header<'a>(record: &'a EncodedRecord, name: &str) -> Option<&'a str> {
-    record.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
 }
 
 /// An item that became no event, and why.
@@ -114,46 +114,42 @@ impl Unmapped {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::panic, reason = "tests")]
-    use std::collections::BTreeMap;
-
     use super::*;
 
-    fn event(consequence: Consequence) -> Event {
-        let attributes = Attributes {
-            id: "5b0e".to_owned(),
-            source: "urn:ryggrad:test:feed".to_owned(),
-            ce_type: "no.ryggrad.test.v1".to_owned(),
-            subject: Some("312345676".to_owned()),
+    fn event(endringstype: &str, consequence: Consequence) -> Event {
+        let attributes = BorrowedAttributes {
+            id: "5b0e",
+            source: "urn:ryggrad:test:feed",
+            ce_type: "no.ryggrad.test.v1",
+            subject: Some("312345676"),
             time: None,
-            extensions: BTreeMap::from([("endringstype".to_owned(), "NY".to_owned())]),
+            extensions: &[("endringstype", endringstype)],
         };
-        let (topic, key) = ("test.v1".to_owned(), "312345676".to_owned());
-        Event { topic, key, attributes, value: vec![1], state_hash: Some(Fingerprint(0xabcd)), consequence }
+        let (topic, key, headers) = ("test.v1".to_owned(), "312345676".to_owned(), Event::headers(&attributes, Some(Fingerprint(0xabcd))));
+        Event { topic, key, headers, value: vec![1], consequence }
     }
 
     #[test]
     fn an_event_becomes_one_record_with_its_attributes_and_fingerprint() {
-        let event = event(Consequence::Lives);
+        let event = event("NY", Consequence::Lives);
         assert_eq!(event.endringstype(), "NY");
-        let records = event.into_records();
+        let records: Vec<_> = event.into_records().collect();
         assert_eq!(records.len(), 1);
         for header in [("ce_id", "5b0e"), ("ce_endringstype", "NY"), ("content-type", AVRO), (STATE_HASH_HEADER, "000000000000abcd")] {
-            assert!(records[0].headers.contains(&(header.0.to_owned(), header.1.to_owned())), "{header:?}");
+            assert_eq!(records[0].headers.get(header.0), Some(header.1));
         }
     }
 
     #[test]
     fn an_end_is_followed_by_a_tombstone_with_the_same_key_and_headers() {
-        let records = event(Consequence::Ends).into_records();
+        let records: Vec<_> = event("SLETTET", Consequence::Ends).into_records().collect();
         assert_eq!(records.len(), 2);
         assert_eq!(records[1], EncodedRecord { value: None, ..records[0].clone() });
     }
 
     #[test]
     fn a_removal_is_marked_once_it_is_known_where_it_stands() {
-        let mut removed = event(Consequence::Removed);
-        removed.attributes.extensions.insert("endringstype".to_owned(), "FJERNET".to_owned());
-        let records = removed.into_records();
+        let records: Vec<_> = event("FJERNET", Consequence::Removed).into_records().collect();
         assert_eq!((records.len(), &records[1].value), (2, &None));
         let marks: Vec<_> = records.iter().filter_map(|record| removal_mark(record, 3, 17)).collect();
         let [mark] = marks.as_slice() else { panic!("{marks:?}") };
@@ -161,7 +157,7 @@ mod tests {
         let expected = br#"{"id":"5b0e","key":"312345676","offset":17,"partition":3,"topic":"test.v1"}"#;
         assert_eq!(mark.value.as_deref(), Some(expected.as_slice()));
         for other in [Consequence::Lives, Consequence::Ends] {
-            assert!(event(other).into_records().iter().all(|record| removal_mark(record, 3, 17).is_none()));
+            assert!(event("NY", other).into_records().all(|record| removal_mark(&record, 3, 17).is_none()));
         }
     }
 }

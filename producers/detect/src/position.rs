@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ryggrad_schemas::catalogue::{Source, topics};
-use ryggrad_schemas::{EncodedRecord, LogRecord};
+use ryggrad_schemas::{EncodedRecord, Headers, LogRecord};
 use serde_json::{Value, json};
 
 use crate::snapshot::run;
@@ -38,7 +38,7 @@ pub fn to_record(source: &Source, feed: &str, position: FeedPosition) -> Encoded
         partition: Some(source.positions_partition),
         key: key(source, feed),
         value: Some(value.to_string().into_bytes()),
-        headers: Vec::new(),
+        headers: Headers::default(),
     }
 }
 

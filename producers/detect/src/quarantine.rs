@@ -57,22 +57,14 @@ impl Quarantined {
 
     /// The record, around the sealed content.
     pub fn to_record(&self, source: &Source, feed: &str, sealed: Vec<u8>) -> EncodedRecord {
-        let headers = [
-            ("source", source.name.clone()),
-            ("feed", feed.to_owned()),
-            ("position", self.position.to_string()),
-            ("reason", self.reason.text.to_owned()),
-        ];
+        let position = self.position.to_string();
+        let headers = [("source", source.name.as_str()), ("feed", feed), ("position", &position), ("reason", self.reason.text)];
         EncodedRecord {
             topic: topics::QUARANTINE.to_owned(),
             partition: None,
             key: self.key(source, feed),
             value: Some(sealed),
-            headers: headers
-                .into_iter()
-                .chain(self.subject.clone().map(|key| ("subject", key)))
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
+            headers: headers.into_iter().chain(self.subject.as_deref().map(|key| ("subject", key))).collect(),
         }
     }
 }
@@ -122,7 +114,7 @@ impl Entry {
             partition: None,
             key: self.key.clone(),
             value: None,
-            headers: headers.map(|(name, value)| (name.into(), value)).into(),
+            headers: headers.into_iter().collect(),
         }
     }
 }
@@ -152,7 +144,7 @@ mod tests {
         assert_eq!((record.topic.as_str(), record.key.as_str()), ("ryggrad.quarantine", "enhetsregisteret/enheter/17"));
         assert_eq!(record.value.as_deref(), Some(b"sealed".as_slice()));
         let expected = [("source", "enhetsregisteret"), ("feed", "enheter"), ("position", "17"), ("reason", "a test")];
-        assert_eq!(record.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(record.headers, expected.into_iter().collect());
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! more is written. A tombstone of a reserved key in every partition, once in a while, is that
 //! something. Readers pass it over; it is no event.
 
-use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::record::ROLL_KEY;
+use ryggrad_schemas::{EncodedRecord, Headers};
 
 use crate::batch::Batch;
 use crate::position::FeedPosition;
@@ -26,7 +26,7 @@ pub fn due(stored: Option<FeedPosition>, now_ms: i64, interval_ms: u64, topic: &
         partition: Some(partition),
         key: ROLL_KEY.to_owned(),
         value: None,
-        headers: Vec::new(),
+        headers: Headers::default(),
     }));
     Some(batch)
 }

@@ -23,6 +23,8 @@ pub fn kind(feed: &str) -> Virksomhetstype {
 #[derive(Default)]
 struct Course {
     began: Option<Instant>,
+    /// Feeds that were asked for what follows their last item.
+    asked_at_end: Vec<String>,
     ended: Vec<(String, Instant)>,
 }
 
@@ -47,8 +49,9 @@ impl MemorySource {
         Ok(Self { source, enheter, underenheter, population, page_items_max, course: Mutex::default(), done: Notify::new() })
     }
 
-    /// Waits until all is published: every feed has been asked for what follows its last item,
-    /// which the producer does only after the last commit. The time since the first question.
+    /// Waits until all is published: every feed has been asked twice for what follows its last
+    /// item. The producer may ask once while its last commit is under way, and again only after
+    /// it. The time since the first question.
     pub async fn published(&self) -> Duration {
         self.done.notified().await;
         let course = self.course.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -61,7 +64,9 @@ impl MemorySource {
         let mut course = self.course.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         course.began.get_or_insert(now);
         let is_last = pages.pages.last_key_value().is_some_and(|(last, _)| *last == after);
-        if is_last && course.ended.iter().all(|(ended, _)| ended != feed) {
+        if is_last && !course.asked_at_end.iter().any(|asked| asked == feed) {
+            course.asked_at_end.push(feed.to_owned());
+        } else if is_last && course.ended.iter().all(|(ended, _)| ended != feed) {
             course.ended.push((feed.to_owned(), now));
             if course.ended.len() == self.population.feeds.len() {
                 self.done.notify_one();

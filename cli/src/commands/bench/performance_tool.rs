@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_payload_has_the_length_of_value_key_and_headers_and_no_line_ends() {
-        let headers = vec![("a".to_owned(), "b".to_owned())];
+        let headers = [("a", "b")].into_iter().collect();
         let record =
             EncodedRecord { topic: String::new(), partition: None, key: "k".to_owned(), value: Some(b"x\n\xc3".to_vec()), headers };
         assert_eq!(payload(&record), b"x??kab");

@@ -11,7 +11,7 @@ use ryggrad_log::bench::BareProducer;
 use ryggrad_log::{Appender, Seal};
 use ryggrad_producers::{ENHETSREGISTERET, ProducerConfig, Telemetry, follow_source};
 use ryggrad_schemas::catalogue::{Cleanup, EventType, Source, Topic, topics};
-use ryggrad_schemas::{Catalogue, EncodedRecord};
+use ryggrad_schemas::{Catalogue, EncodedRecord, Headers};
 use tokio_util::sync::CancellationToken;
 
 use super::ground::Ground;
@@ -206,7 +206,7 @@ impl Bench {
             partition: Some(self.source.positions_partition),
             key: format!("{}/{feed}", self.source.name),
             value: None,
-            headers: Vec::new(),
+            headers: Headers::default(),
         }
     }
 }

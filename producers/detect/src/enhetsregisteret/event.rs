@@ -3,9 +3,10 @@
 //! The feed says what happened, the look-up how things stand. Where one of them says that the
 //! unit must be forgotten, that wins, and no state is carried: a legal removal is told at once.
 
+use ryggrad_schemas::Headers;
 use ryggrad_schemas::avro;
 use ryggrad_schemas::catalogue::{EventType, Source};
-use ryggrad_schemas::cloudevents::Attributes;
+use ryggrad_schemas::cloudevents::BorrowedAttributes;
 use ryggrad_schemas::event_id::event_id;
 use ryggrad_schemas::virksomhet::{BorrowedVirksomhetEndret, Endringstype, Virksomhetstype, attributes};
 
@@ -67,17 +68,15 @@ impl<'a> Feed<'a> {
         let event = Event {
             topic: self.event_type.topic.clone(),
             key: telling.key.to_owned(),
-            attributes: self.attributes(telling, state),
+            headers: self.headers(telling, state),
             value: self.value(telling, state).map_err(|_| Unmapped::new(reasons::UNENCODABLE))?,
-            state_hash: state.map(|state| state.state_hash),
             consequence: match telling.endringstype {
                 Endringstype::Fjernet => Consequence::Removed,
                 Endringstype::Slettet => Consequence::Ends,
                 _ => Consequence::Lives,
             },
         };
-        let attributes_bytes: usize = event.attributes.extensions.values().map(String::len).sum();
-        if event.value.len() + attributes_bytes > RECORD_BYTES_MAX {
+        if event.value.len() + event.headers.size_bytes() > RECORD_BYTES_MAX {
             return Err(Unmapped::new(reasons::TOO_LARGE));
         }
         Ok(event)
@@ -97,17 +96,18 @@ impl<'a> Feed<'a> {
         })
     }
 
-    fn attributes(&self, telling: &Telling<'_>, state: Option<&State>) -> Attributes {
+    fn headers(&self, telling: &Telling<'_>, state: Option<&State>) -> Headers {
         let source = self.source.ce_source(self.name);
         let extensions = attributes(telling.endringstype, self.virksomhetstype, telling.found.word(), state.map(|state| &state.virksomhet));
-        Attributes {
-            id: event_id(&source, telling.position, telling.key, "").to_string(),
-            source,
-            ce_type: self.event_type.ce_type.clone(),
-            subject: Some(telling.key.to_owned()),
-            time: telling.dato.filter(|dato| rfc3339::is_moment(dato)).map(str::to_owned),
-            extensions: extensions.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        }
+        let attributes = BorrowedAttributes {
+            id: &event_id(&source, telling.position, telling.key, "").to_string(),
+            source: &source,
+            ce_type: &self.event_type.ce_type,
+            subject: Some(telling.key),
+            time: telling.dato.filter(|dato| rfc3339::is_moment(dato)),
+            extensions: &extensions,
+        };
+        Event::headers(&attributes, state.map(|state| state.state_hash))
     }
 }
 

@@ -5,7 +5,7 @@
 //! found stands beside it once it is complete.
 
 use ryggrad_schemas::catalogue::{Source, topics};
-use ryggrad_schemas::{EncodedRecord, LogRecord};
+use ryggrad_schemas::{EncodedRecord, Headers, LogRecord};
 use serde_json::{Value, json};
 
 /// The track of a feed's runs: position = the run's number, count = its transactions so far.
@@ -35,7 +35,7 @@ impl Completed {
             partition: Some(source.positions_partition),
             key: key(source, feed),
             value: Some(value.to_string().into_bytes()),
-            headers: Vec::new(),
+            headers: Headers::default(),
         }
     }
 
