@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::egress::{Allowance, Cidr, EgressPolicy};
 use serde::{Deserialize, Serialize};
+
+use crate::channel::webhook::WebhookOptions;
 
 /// Settings of the bridge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,8 +18,22 @@ pub struct BridgeConfig {
     pub listen: SocketAddr,
     /// Folder of the cursor store.
     pub data: PathBuf,
-    /// Opens loopback and private addresses and plain http as endpoints. For development only.
+    /// Opens loopback and private addresses and plain http as endpoints, and delivers to endpoints
+    /// that have not agreed to be called. For development only.
     pub development_egress: bool,
+    /// Endpoints beyond public addresses and port 443 that an operator has approved.
+    pub egress_allow: Vec<Allowance>,
+    /// Networks that no endpoint may lie in, whatever is allowed: the cluster's own.
+    pub egress_deny: Vec<Cidr>,
+    /// The bridge's own certificate with its chain (PEM), for endpoints that ask for one.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    pub client_key_file: Option<PathBuf>,
+    /// Signs every delivery with the bridge's own key too (`v1a`). Costs more than all the rest of an attempt.
+    pub asymmetric_signatures: bool,
+    /// The DNS name that endpoints are asked to allow (`WebHook-Request-Origin`): the system that
+    /// calls, as receivers know it, not a host.
+    pub webhook_origin: String,
     /// Replicas of topics that are created.
     pub replication: i32,
     /// A Confluent-compatible schema registry that the schemas are imported into, with their ids.
@@ -23,12 +42,28 @@ pub struct BridgeConfig {
     pub pending_max: usize,
     /// Of these, per key.
     pub pending_per_key_max: usize,
-    /// Rendered bytes of these, per subscription.
-    pub pending_bytes_max: usize,
+    /// Bytes of the newest records, shared by all subscriptions.
+    pub ring_bytes_max: usize,
+    /// Readers for subscriptions that are behind these.
+    pub catch_up_readers_max: usize,
+    /// Records that each of them keeps.
+    pub catch_up_records_max: usize,
     /// Attempts at the same time per subscription.
     pub in_flight_max: usize,
     /// Attempts at the same time in all.
     pub in_flight_total_max: usize,
+    /// Attempts at the same time per endpoint.
+    pub endpoint_in_flight_max: usize,
+    /// Failures in a row that cut an endpoint off for a while.
+    pub breaker_failures: u32,
+    /// For how long at first, at most.
+    pub breaker_first_ms: u64,
+    /// For how long in the end, at most.
+    pub breaker_max_ms: u64,
+    /// Events that a subscription may have set aside.
+    pub dead_letters_max: usize,
+    /// Latest attempts that are kept for show, per subscription.
+    pub attempts_logged_max: usize,
     /// Upper end of the first wait after a failure.
     pub retry_first_ms: u64,
     /// Upper end of every wait.
@@ -41,7 +76,7 @@ pub struct BridgeConfig {
     pub answer_bytes_max: usize,
     /// Subscriptions of one organisation.
     pub subscriptions_per_organisation_max: usize,
-    /// Subscriptions in all. Each reads Kafka on its own thread.
+    /// Subscriptions in all.
     pub subscriptions_max: usize,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
@@ -59,24 +94,65 @@ impl Default for BridgeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8484)),
             data: PathBuf::from(".ryggrad/bridge"),
             development_egress: false,
+            egress_allow: Vec::new(),
+            egress_deny: Vec::new(),
+            client_certificate_file: None,
+            client_key_file: None,
+            asymmetric_signatures: false,
+            webhook_origin: "ryggrad.local".to_owned(),
             replication: 1,
             schema_registry: None,
             pending_max: 1_024,
             pending_per_key_max: 64,
-            pending_bytes_max: 8 * 1024 * 1024,
+            ring_bytes_max: 64 * 1024 * 1024,
+            catch_up_readers_max: 8,
+            catch_up_records_max: 2_000,
             in_flight_max: 16,
             in_flight_total_max: 512,
+            endpoint_in_flight_max: 64,
+            breaker_failures: 5,
+            breaker_first_ms: 1_000,
+            breaker_max_ms: 30_000,
+            dead_letters_max: 1_000,
+            attempts_logged_max: 20,
             retry_first_ms: 1_000,
             retry_max_ms: 900_000,
             probe_ms: 300_000,
             attempt_timeout_ms: 15_000,
             answer_bytes_max: 64 * 1024,
-            subscriptions_per_organisation_max: 100,
-            subscriptions_max: 500,
+            subscriptions_per_organisation_max: 1_000,
+            subscriptions_max: 10_000,
             removed_keys_max: 1_000_000,
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,
             drain_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl BridgeConfig {
+    /// What endpoints may be called. `kafka` is refused like the bridge itself, where it is given by address.
+    pub fn egress_policy(&self, kafka: &str) -> EgressPolicy {
+        let brokers = kafka.split(',').filter_map(|broker| broker.trim().parse().ok());
+        EgressPolicy {
+            development: self.development_egress,
+            allow: self.egress_allow.clone(),
+            deny: self.egress_deny.clone(),
+            own: brokers.chain([self.listen]).collect(),
+        }
+    }
+
+    /// What the webhook channel is made of.
+    pub fn webhook_options(&self, policy: EgressPolicy, signing_key: Option<Arc<SigningKey>>) -> WebhookOptions {
+        WebhookOptions {
+            policy,
+            attempt_timeout_ms: self.attempt_timeout_ms,
+            answer_bytes_max: self.answer_bytes_max,
+            client_certificate_file: self.client_certificate_file.clone(),
+            client_key_file: self.client_key_file.clone(),
+            signing_key,
+            asymmetric_signatures: self.asymmetric_signatures,
+            resolver: None,
         }
     }
 }

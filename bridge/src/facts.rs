@@ -63,6 +63,12 @@ impl Facts {
         self.append(key, Some(value)).await
     }
 
+    /// Writes facts and waits until all are acknowledged.
+    pub async fn put_all<T: Serialize>(&self, facts: Vec<(String, T)>) -> Result<(), ryggrad_log::Error> {
+        let put = |(key, fact): (String, T)| async move { self.put(key, &fact).await };
+        futures_util::future::try_join_all(facts.into_iter().map(put)).await.map(|_| ())
+    }
+
     /// Removes a fact and waits for the acknowledgement.
     pub async fn remove(&self, key: String) -> Result<(), ryggrad_log::Error> {
         self.append(key, None).await

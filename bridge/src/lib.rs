@@ -11,7 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
 mod api;
-mod channel;
+pub mod channel;
 mod config;
 mod facts;
 mod hexadecimal;

@@ -3,29 +3,32 @@
 //! Ports are bound first, so that health can be asked from the start. Kafka may be away at any
 //! time: the bridge says so, waits, and goes on where it was.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use ryggrad_bridge_core::egress::EgressPolicy;
-use ryggrad_log::{Appender, Connection, Pulse, Remedy, Seal, cluster_id, topics};
+use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::machine::DisableReason;
+use ryggrad_log::{Appender, Connection, Moment, Pulse, Remedy, Seal, cluster_id, offsets_of, topics};
 use ryggrad_schemas::Catalogue;
-use ryggrad_schemas::catalogue::topics::{SUBSCRIPTIONS, TOKENS};
-use ryggrad_store::{OpenError, Store, Writer};
+use ryggrad_schemas::catalogue::topics::{CURSORS, SUBSCRIPTIONS, TOKENS};
+use ryggrad_store::{Bound, Loaded, OpenError, Store, SubscriptionId, Writer};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{Ready, Shared, router};
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
 use crate::facts::Facts;
 use crate::removals::{Removals, TooMany};
-use crate::runtime::Context;
+use crate::runtime::{Context, Engine, Stopped, changelog};
 use crate::schema_import::{ImportError, Registry as SchemaRegistry};
 use crate::subscriptions::{ChangeError, Subscriptions};
 use crate::telemetry::Telemetry;
@@ -40,6 +43,8 @@ pub struct Secrets {
     pub operator_token: SecretString,
     /// Seals signing secrets.
     pub seal: Seal,
+    /// Makes asymmetric signatures.
+    pub signing_key: Arc<SigningKey>,
 }
 
 /// Why the bridge does not run, or no longer.
@@ -114,13 +119,14 @@ impl Bridge {
             config: self.config.clone(),
             operator_token: self.secrets.operator_token.clone(),
             registry,
+            webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
             obstacle: watch::Sender::new(Some("starting".to_owned())),
         });
         let server_stop = CancellationToken::new();
         let serving = axum::serve(self.listener, router(Arc::clone(&shared))).with_graceful_shutdown(server_stop.clone().cancelled_owned());
         let server = tokio::spawn(async move { serving.await });
-        let worked = work(&shared, &self.connection, self.secrets.seal, telemetry, &stop).await;
+        let worked = work(&shared, &self.connection, self.secrets, telemetry, &stop).await;
         shared.obstacle.send_replace(Some("stopping".to_owned()));
         if let Some(ready) = shared.ready.get() {
             ready.subscriptions.drain().await;
@@ -134,7 +140,7 @@ impl Bridge {
 async fn work(
     shared: &Arc<Shared>,
     connection: &Connection,
-    seal: Seal,
+    secrets: Secrets,
     telemetry: Telemetry,
     stop: &CancellationToken,
 ) -> Result<(), BridgeError> {
@@ -142,17 +148,17 @@ async fn work(
     // The store first: whether it is ours does not depend on Kafka.
     let store = Store::open(&config.data)?.store;
     let fatal = CancellationToken::new();
-    let (gone, mut gone_inbox) = mpsc::channel(64);
+    let (stopped, mut stopped_inbox) = mpsc::channel(64);
     let context = Arc::new(Context {
         connection: connection.clone(),
         catalogue: Catalogue::built_in(),
         config: config.clone(),
-        webhook: Webhook::new(EgressPolicy { development: config.development_egress }, config.attempt_timeout_ms, config.answer_bytes_max)?,
+        webhook: Webhook::new(config.webhook_options(config.egress_policy(&connection.bootstrap), Some(secrets.signing_key)))?,
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
+        noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
         telemetry: telemetry.clone(),
-        permits: Arc::new(Semaphore::new(config.in_flight_total_max)),
-        gone,
+        stopped,
         fatal: fatal.clone(),
     });
     if let Some(address) = &config.schema_registry {
@@ -162,9 +168,9 @@ async fn work(
             () = stop.cancelled() => return Ok(()),
         }
     }
-    let loading = load(shared, &context, &store, seal);
-    let ready = tokio::select! {
-        ready = loading => ready?,
+    let loading = load(shared, &context, &store, secrets.seal);
+    let Found { ready, stored, cursors } = tokio::select! {
+        found = loading => found?,
         () = stop.cancelled() => return Ok(()),
     };
     // Before the first worker: none may read an older state of a removed key as if it were good.
@@ -178,7 +184,9 @@ async fn work(
         Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
         () = stop.cancelled() => return Ok(()),
     }
-    ready.subscriptions.start_all(store.cursors()?).await?;
+    ready.subscriptions.start_all(stored.subscriptions).await?;
+    let copying = changelog::copy(cursors, store.clone(), Arc::clone(&context.noted), telemetry.clone());
+    let _copying = AbortOnDropHandle::new(tokio::spawn(copying));
     // Set once, here.
     let ready = shared.ready.get_or_init(|| ready);
     shared.obstacle.send_replace(None);
@@ -190,14 +198,21 @@ async fn work(
             () = stop.cancelled() => return Ok(()),
             () = fatal.cancelled() => return Err(BridgeError::StoreFailed),
             Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
-            Some((id, sink)) = gone_inbox.recv() => disable(&ready.subscriptions, id, &sink).await,
+            Some(told) = stopped_inbox.recv() => disable(&ready.subscriptions, told).await,
             () = tokio::time::sleep(PULSE) => feel(shared, &telemetry, &store, &pulse).await,
         }
     }
 }
 
+/// What Kafka and the store have.
+struct Found {
+    ready: Ready,
+    stored: Loaded,
+    cursors: Facts,
+}
+
 /// Waits for Kafka as long as it takes, makes the topics, reads the facts.
-async fn load(shared: &Shared, context: &Arc<Context>, store: &Store, seal: Seal) -> Result<Ready, BridgeError> {
+async fn load(shared: &Shared, context: &Arc<Context>, store: &Store, seal: Seal) -> Result<Found, BridgeError> {
     loop {
         match try_load(context, store, seal.clone()).await {
             Err(BridgeError::Log(error)) if error.remedy == Remedy::Retry => {
@@ -210,9 +225,12 @@ async fn load(shared: &Shared, context: &Arc<Context>, store: &Store, seal: Seal
     }
 }
 
-async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<Ready, BridgeError> {
+async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<Found, BridgeError> {
     let (connection, timeout_ms) = (&context.connection, context.config.kafka_timeout_ms);
-    store.bind_to_cluster(&cluster_id(connection, timeout_ms).await?)?;
+    let bound = store.bind_to_cluster(&cluster_id(connection, timeout_ms).await?)?;
+    if let Bound::Instead(aside) = &bound {
+        tracing::error!(aside = %aside.display(), "the cursor store belongs to another Kafka cluster; it was set aside and a fresh one is used");
+    }
     let created = topics::ensure(connection, &context.catalogue.topics, context.config.replication).await?;
     if !created.is_empty() {
         tracing::info!(topics = created.join(", "), "topics created");
@@ -220,16 +238,63 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<R
     let appender = Arc::new(Appender::new(connection, u32::try_from(timeout_ms).unwrap_or(u32::MAX))?);
     let tokens = Facts::new(TOKENS, Arc::clone(&appender));
     let tokens = Tokens::new(tokens.clone(), tokens.load(connection, timeout_ms).await?);
+    let cursors = Facts::new(CURSORS, Arc::clone(&appender));
     let subscriptions = Facts::new(SUBSCRIPTIONS, appender);
     let loaded = subscriptions.load(connection, timeout_ms).await?;
-    Ok(Ready { subscriptions: Subscriptions::new(subscriptions, seal, Arc::clone(context), loaded), tokens })
+    let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
+    let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
+    let subscriptions = Arc::new(Subscriptions::new(subscriptions, seal, Arc::clone(context), engine, loaded));
+    Ok(Found { ready: Ready { subscriptions, tokens }, stored, cursors })
 }
 
-async fn disable(subscriptions: &Subscriptions, id: Uuid, sink: &str) {
-    let reason = "the endpoint answered 410 Gone; resume when it is back".to_owned();
-    if let Err(error) = subscriptions.disable(id, sink, reason).await {
+/// What is stored. A store that is new, or has lost something, is filled up from the changelog.
+async fn recover(context: &Context, store: &Store, cursors: &Facts, new: bool) -> Result<Loaded, BridgeError> {
+    let mut loaded = store.load()?;
+    let lost: BTreeSet<SubscriptionId> = loaded.subscriptions.iter().filter(|(_, stored)| stored.damaged).map(|(id, _)| *id).collect();
+    if !new && lost.is_empty() {
+        return Ok(loaded);
+    }
+    let mut rebuilt = changelog::rebuild(cursors, &context.connection, context.config.kafka_timeout_ms).await?;
+    rebuilt.subscriptions.retain(|id, _| new || lost.contains(id));
+    if !rebuilt.subscriptions.is_empty() {
+        tracing::warn!(
+            subscriptions = rebuilt.subscriptions.len(),
+            "cursors were lost and are rebuilt from Kafka; deliveries of the last second may be repeated, and numbers begin anew"
+        );
+    }
+    loaded.subscriptions.extend(rebuilt.subscriptions);
+    if new {
+        loaded.live = rebuilt.live;
+    }
+    Ok(loaded)
+}
+
+/// Where the tail goes on in each partition of each topic that anyone can subscribe to: where it
+/// was, or at the end.
+async fn tail_offsets(context: &Context, stored: &BTreeMap<Place, i64>) -> Result<BTreeMap<Place, i64>, BridgeError> {
+    let mut offsets = BTreeMap::new();
+    for topic in context.catalogue.topics.iter().filter(|topic| context.catalogue.events.iter().any(|event| event.topic == topic.name)) {
+        let ends = offsets_of(&context.connection, &topic.name, topic.partitions, Moment::End, context.config.kafka_timeout_ms).await?;
+        for (partition, end) in (0..).zip(ends) {
+            let place = Place { topic: topic.id, partition };
+            offsets.insert(place, stored.get(&place).copied().unwrap_or(end));
+        }
+    }
+    Ok(offsets)
+}
+
+async fn disable(subscriptions: &Subscriptions, Stopped { subscription, reason, sink }: Stopped) {
+    let reason = match reason {
+        DisableReason::Gone => "the endpoint answered 410 Gone; resume when it is back".to_owned(),
+        DisableReason::Failing { since_ms } => {
+            let since = i64::try_from(since_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+            let since = since.map(|time| format!(" since {time:.0}")).unwrap_or_default();
+            format!("every attempt has failed{since}; resume when the endpoint is mended: nothing is lost")
+        }
+    };
+    if let Err(error) = subscriptions.disable(subscription, sink.as_deref(), reason).await {
         // After a restart the endpoint is asked again, and says so again.
-        tracing::warn!(subscription = %id, %error, "a subscription whose endpoint is gone could not be marked as disabled");
+        tracing::warn!(%subscription, %error, "a subscription that was stopped could not be marked as disabled");
     }
 }
 

@@ -5,6 +5,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::role::Role;
+use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Fault;
 use serde::Serialize;
 
@@ -20,12 +21,20 @@ pub struct Problem {
     errors: Vec<Fault>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing_role: Option<Role>,
+    #[serde(skip)]
+    retry_after_s: Option<u16>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &str, title: &'static str, detail: impl Into<String>) -> Self {
         let (kind, status) = (format!("urn:ryggrad:error:{code}"), status.as_u16());
-        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None }
+        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None, retry_after_s: None }
+    }
+
+    /// 400: a cursor that is not this subscription's.
+    pub fn cursor(why: &str) -> Self {
+        let remedy = "leave it out to go on after what is acknowledged, or use one from an answer for this subscription";
+        Self::new(StatusCode::BAD_REQUEST, "cursor", "The cursor is not one of this subscription", format!("{why}; {remedy}"))
     }
 
     /// 401.
@@ -60,6 +69,29 @@ impl Problem {
         )
     }
 
+    /// 409, for a call that has no meaning for the subscription's channel.
+    pub fn other_channel(channel: Channel) -> Self {
+        let detail = match channel {
+            Channel::Webhook => "its events are posted to its sink; to fetch events, make a subscription with channel pull",
+            Channel::Pull => "its receiver fetches: GET …/events; to have events posted, make a subscription with channel webhook",
+        };
+        Self::new(StatusCode::CONFLICT, "channel", "The subscription has another channel", detail)
+    }
+
+    /// 409: nothing is sent to an endpoint that has not agreed.
+    pub fn unverified() -> Self {
+        let detail = "the endpoint has not agreed to be called; see verification, let it answer the handshake or echo the challenge, \
+                      and ask it again with POST …/verify";
+        Self::new(StatusCode::CONFLICT, "unverified", "The endpoint is not verified", detail)
+    }
+
+    /// 410: the cursor's run of numbers is over.
+    pub fn resync() -> Self {
+        let detail = "the bridge has lost this subscription's position and has begun to number anew; fetch without a cursor: \
+                      events may come again, with the ids that they had";
+        Self::new(StatusCode::GONE, "resync", "The cursor is over", detail)
+    }
+
     /// 413.
     pub fn too_large(limit_bytes: usize) -> Self {
         Self::new(
@@ -83,9 +115,17 @@ impl Problem {
         problem
     }
 
+    /// 429: once a second is enough.
+    pub fn too_soon() -> Self {
+        let detail = "an endpoint is called by hand once a second at most";
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-soon", "That was done just now", detail);
+        Self { retry_after_s: Some(1), ..problem }
+    }
+
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The bridge cannot do that right now", detail)
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The bridge cannot do that right now", detail);
+        Self { retry_after_s: Some(2), ..problem }
     }
 }
 
@@ -97,8 +137,8 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(retry_after_s) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
         }
         response
     }

@@ -39,12 +39,24 @@ pub struct Telemetry {
     pub removed_keys: Gauge,
     /// Matched and unsettled records, over all subscriptions.
     pub pending: Gauge,
+    /// Bytes of the newest records; the limit is `ring_bytes_max`.
+    pub ring_bytes: Gauge,
+    /// Readers behind these; the limit is `catch_up_readers_max`.
+    pub catch_up_readers: Gauge,
+    /// Partitions of subscriptions that wait for such a reader.
+    pub catch_up_queued: Gauge,
+    /// Endpoints that are delivered to.
+    pub endpoints: Gauge,
+    /// Of these, those that are cut off for a while.
+    pub endpoints_open: Gauge,
     /// Running subscriptions.
     pub subscriptions: Gauge,
     /// Attempts under way; the limit is `in_flight_total_max`.
     pub in_flight: Gauge,
     /// How long a commit to the cursor store takes, waiting included.
     pub commit_seconds: Histogram,
+    /// Copies of cursors to Kafka that failed.
+    pub changelog_failures: Counter,
     /// 1 if Kafka answers.
     pub kafka_up: Gauge,
     /// Bytes of the cursor store on disk.
@@ -65,9 +77,15 @@ impl Telemetry {
             withheld: Counter::default(),
             removed_keys: Gauge::default(),
             pending: Gauge::default(),
+            ring_bytes: Gauge::default(),
+            catch_up_readers: Gauge::default(),
+            catch_up_queued: Gauge::default(),
+            endpoints: Gauge::default(),
+            endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
             in_flight: Gauge::default(),
             commit_seconds: seconds(),
+            changelog_failures: Counter::default(),
             kafka_up: Gauge::default(),
             store_bytes: Gauge::default(),
         };
@@ -85,9 +103,15 @@ impl Telemetry {
         bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());
+        bridge.register_with_unit("ring", "Newest records in memory", Unit::Bytes, metrics.ring_bytes.clone());
+        bridge.register("catch_up_readers", "Readers for subscriptions behind the ring", metrics.catch_up_readers.clone());
+        bridge.register("catch_up_queued", "Partitions of subscriptions that wait for such a reader", metrics.catch_up_queued.clone());
+        bridge.register("endpoints", "Endpoints that are delivered to", metrics.endpoints.clone());
+        bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
         bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         bridge.register_with_unit("commit", "Duration of a commit to the cursor store", Unit::Seconds, metrics.commit_seconds.clone());
+        bridge.register("changelog_failures", "Copies of cursors to Kafka that failed", metrics.changelog_failures.clone());
         bridge.register("kafka_up", "1 if Kafka answers", metrics.kafka_up.clone());
         bridge.register_with_unit("store", "Size of the cursor store on disk", Unit::Bytes, metrics.store_bytes.clone());
         metrics

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use ryggrad_bridge_core::asymmetric::SigningKey;
 
 /// The key in a file of 64 hexadecimal digits; a new one if there is no file.
 pub fn seal_key(path: &Path) -> anyhow::Result<[u8; 32]> {
@@ -24,6 +25,13 @@ pub fn seal_key(path: &Path) -> anyhow::Result<[u8; 32]> {
             u8::from_str_radix(pair, 16).with_context(|| format!("{} holds no key: 64 hexadecimal digits are expected", path.display()))?;
     }
     Ok(key)
+}
+
+/// The key of asymmetric signatures in a file, in its text form; a new one if there is no file.
+pub fn signing_key(path: &Path) -> anyhow::Result<SigningKey> {
+    let fresh = SigningKey::from_seed(&rand::random::<[u8; 32]>())?;
+    let text = read_or_make(path, || fresh.reveal())?;
+    text.trim().parse().with_context(|| format!("{} holds no signing key", path.display()))
 }
 
 /// The token in a file; a new random one if there is no file.
@@ -81,8 +89,14 @@ mod tests {
         let key = seal_key(&path).unwrap();
         assert_eq!(seal_key(&path).unwrap(), key);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::write(&path, "short").unwrap();
-        assert!(seal_key(&path).is_err());
-        assert_eq!(fs::read_dir(folder.path().join("deep")).unwrap().count(), 1, "nothing is left lying about");
+        let signing = folder.path().join("deep/signing.key");
+        let key = signing_key(&signing).unwrap();
+        assert_eq!(signing_key(&signing).unwrap().reveal(), key.reveal());
+        assert_eq!(fs::metadata(&signing).unwrap().permissions().mode() & 0o777, 0o600);
+        for path in [&path, &signing] {
+            fs::write(path, "short").unwrap();
+        }
+        assert!(seal_key(&path).is_err() && signing_key(&signing).is_err());
+        assert_eq!(fs::read_dir(folder.path().join("deep")).unwrap().count(), 2, "nothing is left lying about");
     }
 }

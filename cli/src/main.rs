@@ -64,9 +64,17 @@ enum Command {
     Produce(produce::ProduceArgs),
     Consume(consume::Args),
     Listen(listen::Args),
-    Subscriptions(subscriptions::Args),
+    /// Creates, shows and controls subscriptions
+    #[command(after_help = subscriptions::EXAMPLES)]
+    Subscriptions(Box<subscriptions::Args>),
+    /// Issues and revokes access tokens. Needs the operator's token
+    #[command(after_help = tokens::EXAMPLES)]
     Tokens(tokens::Args),
+    /// Lists, creates and checks the catalogue's topics
+    #[command(after_help = topics::EXAMPLES)]
     Topics(topics::Args),
+    /// Shows how registries are followed, and gives orders to their producers
+    #[command(after_help = sources::EXAMPLES)]
     Sources(sources::Args),
     /// Measures, against the raw library in the same run
     #[command(subcommand)]
@@ -102,7 +110,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Produce(args) => produce::run(args, stop_on_signal()?).await,
         Command::Consume(args) => consume::run(args).await,
         Command::Listen(args) => listen::run(args).await,
-        Command::Subscriptions(args) => subscriptions::run(args).await,
+        Command::Subscriptions(args) => subscriptions::run(*args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
         Command::Sources(args) => sources::run(args).await,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub key_file: PathBuf,
     /// File with the operator's token; made if it is missing.
     pub operator_token_file: PathBuf,
+    /// File with the key of asymmetric signatures; made if it is missing.
+    pub signing_key_file: PathBuf,
     /// The bridge.
     pub bridge: BridgeConfig,
     /// The producer.
@@ -69,6 +71,7 @@ impl Settings {
             kafka: Connection::new("127.0.0.1:9092"),
             key_file: data.join("seal.key"),
             operator_token_file: data.join("operator.token"),
+            signing_key_file: data.join("signing.key"),
             bridge: BridgeConfig { data: data.join("cursors"), ..BridgeConfig::default() },
             producer: ProducerConfig::default(),
         }

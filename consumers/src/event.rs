@@ -164,6 +164,8 @@ fn is_json(content_type: &str) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use ryggrad_schemas::Headers;
+
     use super::*;
     use ryggrad_schemas::cloudevents::AVRO;
     use ryggrad_schemas::virksomhet::{Endringstype, Virksomhet};
@@ -179,7 +181,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn record(headers: Vec<(String, String)>, value: Option<Vec<u8>>) -> LogRecord {
+    pub(crate) fn record(headers: Headers, value: Option<Vec<u8>>) -> LogRecord {
         LogRecord {
             topic: "grunndata.virksomhet.v1".to_owned(),
             partition: 3,
@@ -203,7 +205,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_avro_record_becomes_a_typed_event() {
-        let event = Event::decode(record(attributes("NY").to_headers(AVRO).into(), Some(framed()))).unwrap();
+        let event = Event::decode(record(attributes("NY").to_headers(AVRO), Some(framed()))).unwrap();
         assert_eq!((event.endringstype(), event.navn()), (Some("NY"), Some("Åse AS")));
         let structured = event.to_structured();
         assert_eq!(structured["data"]["virksomhet"]["navn"], "Åse AS");
@@ -212,34 +214,34 @@ pub(crate) mod tests {
 
     #[test]
     fn tombstones_are_events_with_or_without_attributes() {
-        let with = Event::decode(record(attributes("SLETTET").to_headers(AVRO).into(), None)).unwrap();
+        let with = Event::decode(record(attributes("SLETTET").to_headers(AVRO), None)).unwrap();
         assert_eq!((with.payload.clone(), with.endringstype()), (Payload::Tombstone, Some("SLETTET")));
         assert!(with.to_structured().get("data").is_none());
-        let bare = Event::decode(record(Vec::new(), None)).unwrap();
+        let bare = Event::decode(record(Headers::default(), None)).unwrap();
         assert_eq!((bare.attributes.clone(), bare.to_structured()), (None, json!({})));
     }
 
     #[test]
     fn plain_json_is_shown_as_it_is() {
-        let event = Event::decode(record(Vec::new(), Some(br#"{"position": 7}"#.to_vec()))).unwrap();
+        let event = Event::decode(record(Headers::default(), Some(br#"{"position": 7}"#.to_vec()))).unwrap();
         assert_eq!(event.to_structured(), json!({"data": {"position": 7}}));
         let json_event =
-            Event::decode(record(attributes("NY").to_headers("application/json; charset=utf-8").into(), Some(b"[1]".to_vec()))).unwrap();
+            Event::decode(record(attributes("NY").to_headers("application/json; charset=utf-8"), Some(b"[1]".to_vec()))).unwrap();
         assert_eq!(json_event.payload, Payload::Json(json!([1])));
     }
 
     #[test]
     fn what_cannot_be_decoded_tells_its_place_and_why_but_not_its_bytes() {
-        let headers: Vec<_> = attributes("NY").to_headers(AVRO).into();
-        let without_id: Vec<_> = headers.iter().filter(|(name, _)| name != "ce_id").cloned().collect();
+        let headers = attributes("NY").to_headers(AVRO);
+        let without_id = headers.iter().filter(|(name, _)| *name != "ce_id").collect();
         let cut = framed()[..20].to_vec();
         for (headers, value, expected) in [
             (headers.clone(), b"hemmelig".to_vec(), "Avro"),
             (headers.clone(), cut, "Avro"),
             (headers, vec![0, 0, 0, 0, 250, 1], "Avro"),
             (without_id, framed(), "CloudEvent"),
-            (Vec::new(), b"hemmelig".to_vec(), "CloudEvent"),
-            (attributes("NY").to_headers("application/json").into(), b"hemmelig".to_vec(), "JSON"),
+            (Headers::default(), b"hemmelig".to_vec(), "CloudEvent"),
+            (attributes("NY").to_headers("application/json"), b"hemmelig".to_vec(), "JSON"),
         ] {
             let undecodable = Event::decode(record(headers, Some(value))).unwrap_err();
             assert_eq!(undecodable.to_string(), "the record at grunndata.virksomhet.v1/3 offset 17 cannot be decoded");

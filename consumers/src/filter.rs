@@ -68,13 +68,13 @@ mod tests {
             (times(None, Some(1_000)), false),
             (Filter { keys: ["212345679".to_owned()].into(), ..kind(Endringstype::Ny) }, false),
         ] {
-            assert_eq!(filter.matches(&record(attributes("NY").to_headers("application/avro").into(), None)), expected, "{filter:?}");
+            assert_eq!(filter.matches(&record(attributes("NY").to_headers("application/avro"), None)), expected, "{filter:?}");
         }
     }
 
     #[test]
     fn a_record_without_the_header_that_is_asked_for_does_not_match() {
-        let bare = record(Vec::new(), None);
+        let bare = record(Default::default(), None);
         assert!(Filter::default().matches(&bare));
         assert!(!Filter { types: vec!["*".to_owned()], ..Filter::default() }.matches(&bare));
         assert!(!Filter { endringstyper: vec![Endringstype::Ny], ..Filter::default() }.matches(&bare));

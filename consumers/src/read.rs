@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn at(partition: i32, offset: i64) -> LogRecord {
-        LogRecord { partition, offset, ..record(Vec::new(), None) }
+        LogRecord { partition, offset, ..record(Default::default(), None) }
     }
 
     async fn offsets(mut reader: Reader, records: Vec<LogRecord>) -> Vec<(i32, i64)> {

@@ -6,18 +6,22 @@
 //! their position can part.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use ryggrad_schemas::EncodedRecord;
 
 use crate::connection::Listener;
 use crate::publisher::{blocking, to_base_record};
+use crate::reader::{self, ReaderLimits, Start};
 use crate::{Connection, Error, Remedy};
 
 pub use crate::connection::{COMPRESSION, LINGER_MS};
@@ -85,6 +89,61 @@ impl BareProducer {
         })
         .await
     }
+}
+
+/// A record that a bare consumer has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The value of the header that was asked for.
+    pub header: String,
+    /// Log append time, milliseconds since 1970.
+    pub appended_ms: i64,
+    /// When it was seen, microseconds since 1970.
+    pub at_us: i64,
+}
+
+/// librdkafka reading committed records with nothing around it: a loop on a thread of its own that
+/// notes when it sees what, with the settings of `follow`.
+pub struct BareConsumer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Vec<Seen>, Error>>,
+}
+
+impl BareConsumer {
+    /// Starts at the topic's end and notes records that have this header.
+    pub fn start(connection: &Connection, topic: &str, partitions: i32, header: &'static str) -> Result<Self, Error> {
+        let consumer = reader::create(connection, topic, &ReaderLimits::default())?;
+        let starts: Vec<_> = (0..partitions).map(|partition| (partition, Start::End)).collect();
+        let list = reader::start_list(topic, &starts)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("bare-consumer".to_owned()).spawn(move || {
+            reader::assign(&consumer, &list)?;
+            Ok(watch(&consumer, header, &stopped))
+        });
+        let thread = thread.map_err(|error| Error::other("start a reading thread", Remedy::Retry, error))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends it and gives what it has seen.
+    pub async fn finish(self) -> Result<Vec<Seen>, Error> {
+        self.stop.store(true, Ordering::SeqCst);
+        let thread = self.thread;
+        blocking(move || thread.join().map_err(|_| Error::other("read as a bare consumer", Remedy::Die, "its thread has panicked"))?).await
+    }
+}
+
+fn watch(consumer: &BaseConsumer<Listener>, name: &str, stop: &AtomicBool) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let at_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        let found = message.headers().and_then(|headers| headers.iter().find(|header| header.key == name)).and_then(|header| header.value);
+        if let Some(header) = found.and_then(|value| std::str::from_utf8(value).ok()) {
+            seen.push(Seen { header: header.to_owned(), appended_ms: message.timestamp().to_millis().unwrap_or_default(), at_us });
+        }
+    }
+    seen
 }
 
 /// Waits until nothing is under way. The client's own flush looks only every 100 ms, which would

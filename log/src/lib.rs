@@ -24,7 +24,7 @@ pub use appender::{Appended, Appender};
 pub use connection::Connection;
 pub use error::{Error, Remedy};
 pub use local_broker::{BROKER_HEAP, BROKER_SETTINGS, Durability, LocalBroker, LocalBrokerError, LocalBrokerOptions};
-pub use offsets::{Moment, Pulse, TransactionWatch, Watermarks, cluster_id, offset_at_time, offsets_of, watermarks};
+pub use offsets::{Moment, Moments, Pulse, TransactionWatch, Watermarks, cluster_id, offset_at_time, offsets_of, watermarks};
 pub use publisher::{Marks, Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
 pub use scan::{Fetcher, Lent, scan};

@@ -66,10 +66,27 @@ pub enum Moment {
     Time(i64),
 }
 
-/// The offset of a moment in each partition of a topic, from partition 0 on.
+/// Finds the offsets of moments, again and again: a connection that is there answers in a tenth of
+/// the time that a new one takes.
+#[derive(Clone)]
+pub struct Moments(Arc<BaseConsumer<Listener>>);
+
+impl Moments {
+    /// For one cluster. Asks nothing yet.
+    pub fn new(connection: &Connection) -> Result<Self, Error> {
+        asker(connection, "read_committed").map(|consumer| Self(Arc::new(consumer)))
+    }
+
+    /// The offset of a moment in each partition of a topic, from partition 0 on.
+    pub async fn offsets_of(&self, topic: &str, partitions: i32, moment: Moment, timeout_ms: u64) -> Result<Vec<i64>, Error> {
+        let (consumer, topic) = (Arc::clone(&self.0), topic.to_owned());
+        blocking(move || (0..partitions).map(|partition| offset_of(&consumer, &topic, partition, moment, timeout_ms)).collect()).await
+    }
+}
+
+/// The offset of a moment in each partition of a topic, asked once.
 pub async fn offsets_of(connection: &Connection, topic: &str, partitions: i32, moment: Moment, timeout_ms: u64) -> Result<Vec<i64>, Error> {
-    let (consumer, topic) = (asker(connection, "read_committed")?, topic.to_owned());
-    blocking(move || (0..partitions).map(|partition| offset_of(&consumer, &topic, partition, moment, timeout_ms)).collect()).await
+    Moments::new(connection)?.offsets_of(topic, partitions, moment, timeout_ms).await
 }
 
 fn offset_of(consumer: &BaseConsumer<Listener>, topic: &str, partition: i32, moment: Moment, timeout_ms: u64) -> Result<i64, Error> {

@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use ryggrad_schemas::LogRecord;
+
 use tokio::sync::mpsc;
 
 use crate::connection::Listener;
@@ -235,8 +236,8 @@ fn to_record(message: &BorrowedMessage<'_>) -> LogRecord {
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
         key: message.key().and_then(text),
         value: message.payload().map(<[u8]>::to_vec),
-        headers: message.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().filter_map(|header| Some((header.key.to_owned(), text(header.value?)?))).collect()
+        headers: message.headers().map_or_else(ryggrad_schemas::Headers::default, |headers| {
+            headers.iter().filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?))).collect()
         }),
     }
 }

@@ -6,12 +6,17 @@
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 const NONCE_BYTES: usize = 12;
 
-/// A key that seals and opens.
+/// A key that seals and opens, and from which others follow.
 #[derive(Clone)]
-pub struct Seal(ChaCha20Poly1305);
+pub struct Seal {
+    cipher: ChaCha20Poly1305,
+    derivation: Hmac<Sha256>,
+}
 
 impl std::fmt::Debug for Seal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,13 +38,20 @@ pub enum SealError {
 impl Seal {
     /// A seal from a 32-byte key.
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(ChaCha20Poly1305::new(key.into()))
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let derivation = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("any length");
+        Self { cipher: ChaCha20Poly1305::new(key.into()), derivation }
+    }
+
+    /// A key for another purpose, always the same for the same purpose; neither tells of the other.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        self.derivation.clone().chain_update(purpose.as_bytes()).finalize().into_bytes().into()
     }
 
     /// Seals a value. `nonce` must be fresh random bytes, never used before with this key.
     pub fn seal(&self, nonce: [u8; NONCE_BYTES], context: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let payload = Payload { msg: plain, aad: context.as_bytes() };
-        let sealed = self.0.encrypt(Nonce::from_slice(&nonce), payload).map_err(|_| SealError::Refused)?;
+        let sealed = self.cipher.encrypt(Nonce::from_slice(&nonce), payload).map_err(|_| SealError::Refused)?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
@@ -47,13 +59,20 @@ impl Seal {
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let (nonce, body) = sealed.split_at_checked(NONCE_BYTES).ok_or(SealError::Shape)?;
         let payload = Payload { msg: body, aad: context.as_bytes() };
-        self.0.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| SealError::Refused)
+        self.cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| SealError::Refused)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_derived_key_is_one_purpose_of_one_key() {
+        let derived = |key: u8, purpose| Seal::new(&[key; 32]).derive(purpose);
+        assert_eq!(derived(1, "a"), derived(1, "a"));
+        assert!(derived(1, "a") != derived(1, "b") && derived(1, "a") != derived(2, "a") && derived(1, "a") != [1; 32]);
+    }
 
     #[test]
     fn opens_only_with_its_key_in_its_place_unaltered() {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::avro_json::Plan;
 use crate::document::{Decimal, ToDocument};
 use crate::manifest::{self, SchemaVersion};
 use crate::virksomhet::VirksomhetEndret;
@@ -104,6 +105,8 @@ struct Codec {
     version: &'static SchemaVersion,
     schema: &'static Schema,
     reader: GenericDatumReader<'static>,
+    /// How it is written as JSON without detours, if it is the newest of its kind.
+    plan: Option<Plan>,
 }
 
 static CODECS: LazyLock<BTreeMap<u32, Codec>> = LazyLock::new(|| {
@@ -122,7 +125,9 @@ impl Codec {
     fn new(version: &'static SchemaVersion) -> Result<Self, Box<apache_avro::Error>> {
         // Codecs live as long as the program; the writer and reader borrow the schema.
         let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(version.text)?));
-        Ok(Self { version, schema, reader: GenericDatumReader::builder(schema).human_readable(false).build()? })
+        let newest = manifest::latest(&version.schema).is_some_and(|newest| newest.id == version.id);
+        let plan = if newest { Plan::of(version.text) } else { None };
+        Ok(Self { version, schema, reader: GenericDatumReader::builder(schema).human_readable(false).build()?, plan })
     }
 }
 
@@ -262,4 +267,20 @@ pub fn decode_to_json(framed: &[u8]) -> Result<Value, DecodeError> {
         VirksomhetEndret::SCHEMA => Ok(decode::<VirksomhetEndret>(framed)?.give()),
         _ => Err(DecodeError::UnknownSchema { id }),
     }
+}
+
+/// Appends a framed value of any catalogue type as JSON text: the same as [`decode_to_json`] says,
+/// for a fraction of the cost.
+pub fn write_json(framed: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let id = schema_id(framed)?;
+    let before = out.len();
+    let plan = CODECS.get(&id).and_then(|codec| codec.plan.as_ref());
+    if plan.is_some_and(|plan| plan.write(&framed[FRAME_BYTES..], out).is_some()) {
+        return Ok(());
+    }
+    out.truncate(before);
+    let value = decode_to_json(framed)?;
+    // Writing a value to memory can't fail.
+    let _ = serde_json::to_writer(out, &value);
+    Ok(())
 }

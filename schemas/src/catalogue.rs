@@ -16,6 +16,8 @@ pub mod topics {
     pub const SOURCE_POSITIONS: &str = "ryggrad.source-positions";
     /// What operators tell sources to do.
     pub const SOURCE_COMMANDS: &str = "ryggrad.source-commands";
+    /// Copies of the bridge's cursors.
+    pub const CURSORS: &str = "ryggrad.cursors";
     /// What could not be parsed, sealed.
     pub const QUARANTINE: &str = "ryggrad.quarantine";
     /// Keys removed for legal reasons.

@@ -95,7 +95,7 @@ impl Attributes {
     /// The attributes of a record.
     pub fn from_record(record: &LogRecord) -> Result<Self, NotACloudEvent> {
         let mut found: BTreeMap<&str, &str> =
-            record.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value.as_str()))).collect();
+            record.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value))).collect();
         if found.remove("specversion").ok_or(NotACloudEvent::Missing("specversion"))? != "1.0" {
             return Err(NotACloudEvent::Version);
         }
@@ -134,6 +134,25 @@ impl Attributes {
     }
 }
 
+/// The attributes of a record by their names, without copying them: the required ones are there,
+/// none stands twice (the last one counts), and none that may not be empty is.
+pub fn attributes_of(record: &LogRecord) -> Result<impl Iterator<Item = (&str, &str)>, NotACloudEvent> {
+    let headers = &record.headers;
+    let last = |name: &str| headers.iter().filter(|(found, _)| found.strip_prefix(PREFIX) == Some(name)).last().map(|(_, value)| value);
+    if last("specversion").ok_or(NotACloudEvent::Missing("specversion"))? != "1.0" {
+        return Err(NotACloudEvent::Version);
+    }
+    for required in ["id", "source", "type"] {
+        last(required).filter(|value| !value.is_empty()).ok_or(NotACloudEvent::Missing(required))?;
+    }
+    Ok(headers.iter().enumerate().filter_map(|(index, (header, value))| {
+        let name = header.strip_prefix(PREFIX)?;
+        let again = headers.iter().skip(index + 1).any(|(later, _)| later == header);
+        let unset = value.is_empty() && matches!(name, "subject" | "time");
+        (!again && !unset).then_some((name, value))
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +169,6 @@ mod tests {
     }
 
     fn record(headers: Headers) -> LogRecord {
-        let headers = headers.into();
         LogRecord { topic: "t".to_owned(), partition: 0, offset: 0, timestamp_ms: 0, key: None, value: None, headers }
     }
 
@@ -172,9 +190,25 @@ mod tests {
             ("ce_source", NotACloudEvent::Missing("source")),
             ("ce_type", NotACloudEvent::Missing("type")),
         ] {
-            let without = headers.iter().filter(|(found, _)| *found != name).collect();
-            assert_eq!(Attributes::from_record(&record(without)), Err(expected));
+            let without = record(headers.iter().filter(|(found, _)| *found != name).collect());
+            assert_eq!(attributes_of(&without).map(|_| ()), Err(expected.clone()));
+            assert_eq!(Attributes::from_record(&without), Err(expected));
         }
+    }
+
+    #[test]
+    fn attributes_are_the_same_copied_or_not() {
+        let mut headers = attributes().to_headers(AVRO);
+        [("ce_id", "the last one"), ("ce_time", ""), ("ce_tom", "")].iter().for_each(|(name, value)| headers.push(name, value));
+        let record = record(headers);
+        let copied = Attributes::from_record(&record).unwrap().to_headers(AVRO);
+        let mut copied: Vec<_> = copied.iter().filter_map(|(name, value)| Some((name.strip_prefix("ce_")?, value))).collect();
+        let mut borrowed: Vec<_> = attributes_of(&record).unwrap().collect();
+        copied.sort_unstable();
+        borrowed.sort_unstable();
+        assert_eq!(borrowed, copied);
+        let other = self::record([("ce_specversion", "2.0")].into_iter().collect());
+        assert_eq!(attributes_of(&other).map(|_| ()), Err(NotACloudEvent::Version));
     }
 
     #[test]

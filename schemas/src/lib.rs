@@ -5,6 +5,7 @@
 //! catalogue, manifest) is compiled in, so two parts of Ryggrad can never disagree about it.
 
 pub mod avro;
+mod avro_json;
 pub mod catalogue;
 pub mod cloudevents;
 pub mod document;

@@ -46,19 +46,17 @@ pub struct LogRecord {
     /// Value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// Headers whose values are UTF-8.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
 }
 
 impl LogRecord {
     /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+        self.headers.get(name)
     }
 
     /// Bytes that this record occupies in memory, near enough for a byte limit.
     pub fn size_bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, String::len)
-            + self.value.as_ref().map_or(0, Vec::len)
-            + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        self.key.as_ref().map_or(0, String::len) + self.value.as_ref().map_or(0, Vec::len) + self.headers.size_bytes()
     }
 }

@@ -1,13 +1,13 @@
 //! Documents through Avro and back, and bytes that are none.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use apache_avro::Schema;
 use apache_avro::writer::datum::GenericDatumWriter;
 use ryggrad_schemas::avro::{self, DecodeError};
-use ryggrad_schemas::document::ToDocument;
+use ryggrad_schemas::document::{Decimal, ToDocument};
 use ryggrad_schemas::manifest;
-use ryggrad_schemas::virksomhet::{BorrowedVirksomhetEndret, Endringstype, Virksomhet, VirksomhetEndret, state_hash};
+use ryggrad_schemas::virksomhet::{BorrowedVirksomhetEndret, Endringstype, Kapital, Virksomhet, VirksomhetEndret, state_hash};
 use serde_json::{Value, json};
 
 fn event(document: &str) -> VirksomhetEndret {
@@ -27,6 +27,41 @@ fn as_the_library_writes(event: &VirksomhetEndret) -> Vec<u8> {
     let schema = Schema::parse_str(manifest::latest("virksomhet").unwrap().text).unwrap();
     let writer = GenericDatumWriter::builder(&schema).human_readable(false).build().unwrap();
     writer.write_ser_to_vec(event).unwrap()
+}
+
+/// What is written straight from the bytes, read again.
+fn written(framed: &[u8]) -> Result<Value, DecodeError> {
+    let mut text = b"[".to_vec();
+    avro::write_json(framed, &mut text)?;
+    Ok(serde_json::from_slice(&text[1..]).expect("JSON"))
+}
+
+#[test]
+fn what_foreign_writers_put_into_the_rest_is_written_the_same_both_ways() {
+    for (pointer, text) in [
+        ("/navn", "\"a second name\""),
+        ("/x/y", "1"),
+        ("/ny", "no JSON"),
+        ("/kapital/belop", "{}"),
+        ("/organisasjonsform/kode/x", "1"),
+        ("no pointer", "1"),
+        ("", "1"),
+        ("/historiskeNavn/0/nytt", " [ 1 ] "),
+        ("/historiskeNavn/7/nytt", "1"),
+        ("/a~1b~0", "{\"x\":1}"),
+    ] {
+        let mut event = event(r#"{"navn":"A \"b\" \u0001\n\u2028","organisasjonsform":{"kode":"AS"},"historiskeNavn":[{},{"navn":"X"}]}"#);
+        let state = event.virksomhet.as_mut().unwrap();
+        state.kapital = Some(Kapital { belop: Some(Decimal("no number".to_owned())), ..Kapital::default() });
+        state.ukjente_felter.insert(pointer.to_owned(), text.to_owned());
+        let framed = avro::encode(&event).unwrap();
+        assert_eq!(written(&framed).unwrap(), avro::decode_to_json(&framed).unwrap(), "{pointer}");
+    }
+    let nested = [("/x", "{}"), ("/x/y", "1")].map(|(pointer, text)| (pointer.to_owned(), text.to_owned()));
+    let state = Virksomhet { ukjente_felter: nested.into(), ..Virksomhet::default() };
+    let framed = avro::encode(&VirksomhetEndret { virksomhet: Some(state), ..VirksomhetEndret::default() }).unwrap();
+    assert_eq!(written(&framed).unwrap(), avro::decode_to_json(&framed).unwrap());
+    assert_eq!(written(&avro::encode(&VirksomhetEndret::default()).unwrap()).unwrap().get("virksomhet"), None);
 }
 
 #[test]
@@ -52,6 +87,7 @@ fn whatever_a_document_holds_comes_back() {
         assert_eq!(decoded.virksomhet.as_ref().unwrap().give(), document);
         let shown = avro::decode_to_json(&framed).unwrap();
         assert_eq!(shown["virksomhet"], document);
+        assert_eq!(written(&framed).unwrap(), shown);
         assert_eq!((&shown["endringstype"], &shown["endringer"]), (&json!("ENDRET"), &json!(["/navn"])));
     }
     for no_object in ["[]", "null", "7", " \"{}\""] {
@@ -125,6 +161,6 @@ fn bytes_that_are_no_event_are_refused_and_never_crash() {
             bytes[index] ^= (noise >> 32) as u8 | 1;
         }
         // Either reading is fine; a panic or a giant allocation is not.
-        let _ = avro::decode_to_json(&bytes);
+        assert_eq!(written(&bytes).ok(), avro::decode_to_json(&bytes).ok(), "{bytes:?}");
     }
 }

@@ -4,27 +4,29 @@
 //! that the next open would trip over; damage shows as an error or as a panic. A directory that
 //! can't be opened is moved aside, never deleted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ryggrad_bridge_core::cursor::{Cursor, Place};
+use ryggrad_bridge_core::machine::{DeadLetter, Numbering};
+
+use crate::entry::{self, Entry, SubscriptionId};
 
 const META: &str = "meta";
-const CURSORS: &str = "cursors";
+const STATE: &str = "state";
+/// The tree of a form that had no numbers.
+const OLD_CURSORS: &str = "cursors";
 const CLUSTER_ID: &str = "cluster_id";
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-/// Length of a subscription's id in a key.
-const ID_BYTES: usize = 16;
-const KEY_BYTES: usize = ID_BYTES + 2 + 4;
-const CHECKSUM_BYTES: usize = 4;
 
 /// An open store.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) db: sled::Db,
-    pub(crate) cursors: sled::Tree,
+    pub(crate) state: sled::Tree,
     meta: sled::Tree,
     path: PathBuf,
 }
@@ -37,15 +39,50 @@ pub struct Opened {
     pub moved_aside: Option<PathBuf>,
 }
 
-/// A cursor as it was stored.
+/// Which cluster a store belonged to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredCursor {
-    /// The subscription's id.
-    pub subscription: [u8; ID_BYTES],
-    /// Topic and partition.
-    pub place: Place,
-    /// The cursor; `None` if the stored bytes are damaged.
-    pub cursor: Option<Cursor>,
+pub enum Bound {
+    /// This one, before.
+    Before,
+    /// None: the store is new.
+    Now,
+    /// Another one, whose cursors have been copied to this folder.
+    Instead(PathBuf),
+}
+
+/// What is stored of one subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Its cursors.
+    pub cursors: BTreeMap<Place, Cursor>,
+    /// Its numbers so far.
+    pub numbering: Option<Numbering>,
+    /// Events set aside, and when (milliseconds since 1970).
+    pub dead_letters: Vec<(DeadLetter, u64)>,
+    /// Something of it can't be read: what is left is not the whole truth.
+    pub damaged: bool,
+}
+
+impl Stored {
+    /// Takes in an entry of the subscription; none is one that can't be read.
+    fn take(&mut self, entry: Option<Entry>) {
+        match entry {
+            Some(Entry::Cursor { place, cursor, .. }) => drop(self.cursors.insert(place, cursor)),
+            Some(Entry::Numbering { numbering, .. }) => self.numbering = Some(numbering),
+            Some(Entry::DeadLetter { letter, at_ms, .. }) => self.dead_letters.push((letter, at_ms)),
+            Some(Entry::Live { .. }) => {}
+            None => self.damaged = true,
+        }
+    }
+}
+
+/// Everything that is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Where the tail is.
+    pub live: BTreeMap<Place, i64>,
+    /// By subscription.
+    pub subscriptions: BTreeMap<SubscriptionId, Stored>,
 }
 
 /// Why no store is open.
@@ -73,16 +110,6 @@ pub enum OpenError {
         /// What sled says.
         reason: String,
     },
-    /// The store was made for another Kafka cluster: its offsets mean nothing here.
-    #[error("the store in {} belongs to the Kafka cluster {stored}, but this is {found}; use another data folder, or move this one away", .path.display())]
-    OtherCluster {
-        /// Where.
-        path: PathBuf,
-        /// The cluster it belongs to.
-        stored: String,
-        /// The cluster that answered.
-        found: String,
-    },
     /// The store does not answer.
     #[error("cannot read or write the store")]
     Sled(#[from] sled::Error),
@@ -107,32 +134,59 @@ impl Store {
         }
     }
 
-    /// Binds a fresh store to a cluster, or checks that it is bound to this one.
-    pub fn bind_to_cluster(&self, cluster_id: &str) -> Result<(), OpenError> {
+    /// Binds the store to a cluster. What belongs to another cluster is set aside, since its
+    /// offsets mean nothing here.
+    pub fn bind_to_cluster(&self, cluster_id: &str) -> Result<Bound, OpenError> {
         match self.meta.get(CLUSTER_ID)? {
-            Some(stored) if stored == cluster_id.as_bytes() => Ok(()),
-            Some(stored) => Err(OpenError::OtherCluster {
-                path: self.path.clone(),
-                stored: String::from_utf8_lossy(&stored).into_owned(),
-                found: cluster_id.to_owned(),
-            }),
+            Some(stored) if stored == cluster_id.as_bytes() => Ok(Bound::Before),
+            Some(_) => self.begin_anew(cluster_id).map(Bound::Instead),
             None => {
                 self.meta.insert(CLUSTER_ID, cluster_id.as_bytes())?;
-                self.sync()
+                self.sync()?;
+                Ok(Bound::Now)
             }
         }
     }
 
-    /// Every stored cursor.
-    pub fn cursors(&self) -> Result<Vec<StoredCursor>, OpenError> {
-        let mut found = Vec::new();
-        for entry in &self.cursors {
-            let (key, value) = entry?;
-            if let Some((subscription, place)) = parse_key(&key) {
-                found.push(StoredCursor { subscription, place, cursor: parse_value(&value) });
+    /// Everything that is stored.
+    pub fn load(&self) -> Result<Loaded, OpenError> {
+        let mut loaded = Loaded::default();
+        for found in &self.state {
+            let (key, value) = found?;
+            match entry::parse(&key, &value) {
+                Ok(Entry::Live { place, to }) => drop(loaded.live.insert(place, to)),
+                Err(None) => tracing::error!("a stored position of the tail is damaged and left out"),
+                Err(Some(subscription)) => loaded.subscriptions.entry(subscription).or_default().take(None),
+                Ok(entry) => {
+                    if let Some(subscription) = entry.subscription() {
+                        loaded.subscriptions.entry(subscription).or_default().take(Some(entry));
+                    }
+                }
             }
         }
-        Ok(found)
+        Ok(loaded)
+    }
+
+    /// What is stored of one subscription.
+    pub fn read(&self, subscription: SubscriptionId) -> Result<Stored, OpenError> {
+        let mut stored = Stored::default();
+        for prefix in entry::OF_SUBSCRIPTIONS.map(|kind| [&[kind][..], &subscription].concat()) {
+            for found in self.state.scan_prefix(prefix) {
+                let (key, value) = found?;
+                stored.take(entry::parse(&key, &value).ok());
+            }
+        }
+        Ok(stored)
+    }
+
+    fn begin_anew(&self, cluster_id: &str) -> Result<PathBuf, OpenError> {
+        self.sync()?;
+        let aside = free_name(&self.path, "foreign");
+        copy_folder(&self.path, &aside).map_err(|source| OpenError::Io { doing: "set aside", path: self.path.clone(), source })?;
+        self.state.clear()?;
+        self.meta.insert(CLUSTER_ID, cluster_id.as_bytes())?;
+        self.sync()?;
+        Ok(aside)
     }
 
     /// Bytes on disk.
@@ -158,14 +212,17 @@ fn attempt(path: &Path) -> Result<Store, Damage> {
     // sled panics on some kinds of damage instead of answering.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open()?;
-        let (cursors, meta) = (db.open_tree(CURSORS)?, db.open_tree(META)?);
+        let (state, meta) = (db.open_tree(STATE)?, db.open_tree(META)?);
         // Reads every page once, so that damage shows here and not in the middle of the work.
-        for entry in cursors.iter().chain(meta.iter()) {
+        for entry in state.iter().chain(meta.iter()) {
             entry?;
         }
-        Ok::<_, sled::Error>(Store { db, cursors, meta, path: path.to_owned() })
+        Ok::<_, sled::Error>(Store { db, state, meta, path: path.to_owned() })
     }));
     match opened {
+        Ok(Ok(store)) if store.db.tree_names().iter().any(|name| name == OLD_CURSORS.as_bytes()) => {
+            Err(Damage::Broken("it was written by an older version".to_owned()))
+        }
         Ok(Ok(store)) => Ok(store),
         Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => Err(Damage::InUse),
         Ok(Err(error)) => Err(Damage::Broken(error.to_string())),
@@ -186,9 +243,7 @@ fn remove_half_made_snapshots(path: &Path) -> io::Result<()> {
 }
 
 fn move_aside(path: &Path) -> Result<PathBuf, OpenError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let aside = (1..).map(|number| path.with_file_name(format!("{name}.damaged-{number}"))).find(|aside| !aside.exists());
-    let aside = aside.unwrap_or_else(|| path.with_extension("damaged"));
+    let aside = free_name(path, "damaged");
     fs::rename(path, &aside).and_then(|()| fs::create_dir_all(path)).map_err(|source| OpenError::Io {
         doing: "move aside",
         path: path.to_owned(),
@@ -197,30 +252,22 @@ fn move_aside(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(aside)
 }
 
-pub(crate) fn key(subscription: [u8; ID_BYTES], place: Place) -> [u8; KEY_BYTES] {
-    let mut key = [0; KEY_BYTES];
-    key[..ID_BYTES].copy_from_slice(&subscription);
-    key[ID_BYTES..ID_BYTES + 2].copy_from_slice(&place.topic.to_be_bytes());
-    key[ID_BYTES + 2..].copy_from_slice(&place.partition.to_be_bytes());
-    key
+fn free_name(path: &Path, why: &str) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let free = (1..).map(|number| path.with_file_name(format!("{name}.{why}-{number}"))).find(|aside| !aside.exists());
+    free.unwrap_or_else(|| path.with_extension(why))
 }
 
-fn parse_key(key: &[u8]) -> Option<([u8; ID_BYTES], Place)> {
-    let (subscription, rest) = key.split_first_chunk::<ID_BYTES>()?;
-    let (topic, rest) = rest.split_first_chunk::<2>()?;
-    let partition = rest.first_chunk::<4>()?;
-    Some((*subscription, Place { topic: u16::from_be_bytes(*topic), partition: i32::from_be_bytes(*partition) }))
-}
-
-pub(crate) fn value(cursor: &Cursor) -> Vec<u8> {
-    let body = cursor.to_bytes();
-    [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
-}
-
-fn parse_value(value: &[u8]) -> Option<Cursor> {
-    let (checksum, body) = value.split_first_chunk::<CHECKSUM_BYTES>()?;
-    if crc32fast::hash(body).to_be_bytes() != *checksum {
-        return None;
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
     }
-    Cursor::from_bytes(body).ok()
+    Ok(())
 }

@@ -5,32 +5,35 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ryggrad_bridge_core::cursor::{Cursor, Place};
+use ryggrad_bridge_core::cursor::Place;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::open::{OpenError, Store, key, value};
+use crate::entry::{self, Entry, SubscriptionId};
+use crate::open::{OpenError, Store};
 
 /// Commits that may wait for the writer.
 const QUEUE_MAX: usize = 1_024;
 /// Commits that share one flush.
 const GROUP_MAX: usize = 256;
 
-/// One change to the stored cursors.
+/// One change to what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Store this cursor.
-    Put {
-        /// The subscription's id.
-        subscription: [u8; 16],
+    /// Store this.
+    Put(Entry),
+    /// An event is no longer set aside.
+    ForgetDeadLetter {
+        /// Whose it was.
+        subscription: SubscriptionId,
         /// Topic and partition.
         place: Place,
-        /// The cursor.
-        cursor: Cursor,
+        /// Its offset.
+        offset: i64,
     },
     /// Forget this subscription altogether.
     Forget {
         /// The subscription's id.
-        subscription: [u8; 16],
+        subscription: SubscriptionId,
     },
 }
 
@@ -94,14 +97,17 @@ fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
     let mut writes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
     for change in group.iter().flat_map(|job| &job.changes) {
         match change {
-            Change::Put { subscription, place, cursor } => {
-                writes.insert(key(*subscription, *place).to_vec(), Some(value(cursor)));
+            Change::Put(entry) => drop(writes.insert(entry::key(entry), Some(entry::value(entry)))),
+            Change::ForgetDeadLetter { subscription, place, offset } => {
+                writes.insert(entry::dead_letter_key(*subscription, *place, *offset), None);
             }
             Change::Forget { subscription } => {
-                for entry in store.cursors.scan_prefix(subscription).keys() {
-                    writes.insert(entry?.to_vec(), None);
+                for prefix in entry::OF_SUBSCRIPTIONS.map(|kind| [&[kind][..], subscription].concat()) {
+                    for found in store.state.scan_prefix(&prefix).keys() {
+                        writes.insert(found?.to_vec(), None);
+                    }
+                    writes.iter_mut().filter(|(key, _)| key.starts_with(&prefix)).for_each(|(_, value)| *value = None);
                 }
-                writes.iter_mut().filter(|(key, _)| key.starts_with(subscription)).for_each(|(_, value)| *value = None);
             }
         }
     }
@@ -112,6 +118,6 @@ fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
             None => batch.remove(key),
         }
     }
-    store.cursors.apply_batch(batch)?;
+    store.state.apply_batch(batch)?;
     store.sync()
 }

@@ -71,6 +71,16 @@ impl Caller {
         Some((status, serde_json::from_str(&text).unwrap_or_default()))
     }
 
+    /// One call and all of its answer, or none if the bridge can't be reached.
+    pub async fn try_raw(&self, method: Method, path: &str, body: Option<Value>) -> Option<Raw> {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        let request = self.token.iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = body.into_iter().fold(request, |request, body| request.body(body.to_string()));
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Some(Raw { status, headers, text: response.text().await.ok()? })
+    }
+
     /// One call with these headers and this body, whatever they are, and all of its answer.
     pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Raw {
         let request = self.client.request(method, format!("{}{path}", self.base));
@@ -128,6 +138,15 @@ impl Caller {
         let (status, body) = self.post("/v1/subscriptions", json!({"types": ["no.ryggrad.*"], "sink": sink, "start": start})).await;
         assert_eq!(status, 201, "{body}");
         (body["id"].as_str().expect("an id").to_owned(), body["secret"].as_str().expect("a secret").to_owned())
+    }
+
+    /// What is known of an endpoint's agreement, once it has been asked.
+    pub async fn agreement(&self, id: &str) -> Value {
+        wait::until("the endpoint is asked", 20, || async {
+            let (_, shown) = self.get(&format!("/v1/subscriptions/{id}")).await;
+            (shown["verification"]["state"] != "pending").then(|| shown["verification"].clone())
+        })
+        .await
     }
 
     /// The status of a subscription; nothing if the bridge can't be reached.

@@ -17,7 +17,8 @@ use crate::wait;
 
 const SOURCE: &str = "urn:ryggrad:test:enheter";
 const KILDE: &str = "test/enheter";
-const CE_TYPE: &str = "no.ryggrad.grunndata.virksomhet.endret.v1";
+/// The type of events, unless another is chosen.
+pub const CE_TYPE: &str = "no.ryggrad.grunndata.virksomhet.endret.v1";
 const TIME: &str = "2026-01-31T08:00:00.000Z";
 
 /// An event that was published.
@@ -38,6 +39,7 @@ pub struct Events {
     publisher: Publisher,
     watch: TransactionWatch,
     position: u64,
+    ce_type: String,
 }
 
 /// The key of that number, in the range of synthetic organisations.
@@ -52,7 +54,12 @@ impl Events {
         let publisher = Publisher::start(connection, "test-events", &PublisherOptions::default()).await.expect("a publisher");
         let watch = TransactionWatch::new(connection).expect("a watch");
         let appender = Appender::new(connection, 10_000).expect("an appender");
-        Self { connection: connection.clone(), appender, publisher, watch, position: 0 }
+        Self { connection: connection.clone(), appender, publisher, watch, position: 0, ce_type: CE_TYPE.to_owned() }
+    }
+
+    /// Events are of this type from now on.
+    pub fn choose_type(&mut self, ce_type: &str) {
+        ce_type.clone_into(&mut self.ce_type);
     }
 
     /// Publishes one event for each key, in this order, in one transaction.
@@ -123,7 +130,7 @@ impl Events {
         let attributes = Attributes {
             id: id.clone(),
             source: SOURCE.to_owned(),
-            ce_type: CE_TYPE.to_owned(),
+            ce_type: self.ce_type.clone(),
             subject: Some(key.to_owned()),
             time: Some(TIME.to_owned()),
             extensions: BTreeMap::from([("endringstype".to_owned(), symbol.to_owned()), ("funnet".to_owned(), "feed".to_owned())]),
@@ -153,7 +160,7 @@ impl Events {
             headers: attributes.to_headers(AVRO),
         });
         let event = json!({
-            "specversion": "1.0", "id": id, "source": SOURCE, "type": CE_TYPE, "subject": key, "time": TIME,
+            "specversion": "1.0", "id": id, "source": SOURCE, "type": self.ce_type, "subject": key, "time": TIME,
             "endringstype": symbol, "funnet": "feed", "datacontenttype": "application/json",
             "data": {
                 "organisasjonsnummer": key, "endringstype": symbol, "endringer": ["/navn"], "funnet": "feed",

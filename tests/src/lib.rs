@@ -13,7 +13,10 @@
 pub mod bridge;
 pub mod broker;
 pub mod conformance;
+pub mod crowd;
 pub mod events;
+pub mod foreign;
+pub mod ledger;
 pub mod oracle;
 pub mod process;
 pub mod random;
@@ -24,6 +27,7 @@ pub mod schema_registry;
 pub mod topic;
 pub mod upstream;
 pub mod wait;
+pub mod wire;
 
 /// Whether tests are to take their full scale: `./ryggrad test --full`, or `RYGGRAD_TEST_FULL=1`.
 ///

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use ryggrad_bridge_core::delivery::VOID_TYPE;
 use ryggrad_bridge_core::signature::{Secret, verify};
 use serde_json::Value;
 
@@ -25,8 +26,10 @@ pub struct Received {
     pub body: Vec<u8>,
     /// All headers, names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The CloudEvent.
+    /// The CloudEvent, without the number that the delivery gave it.
     pub event: Value,
+    /// That number, and which run of numbers it is of.
+    pub number: Option<(u64, u64)>,
     /// What it was answered.
     pub status: u16,
     /// Whether its signature was good.
@@ -39,6 +42,11 @@ impl Received {
     /// The record's key.
     pub fn key(&self) -> &str {
         self.event["subject"].as_str().unwrap_or_default()
+    }
+
+    /// It closes a number and tells of no event.
+    pub fn is_void(&self) -> bool {
+        self.event["type"] == VOID_TYPE
     }
 
     /// Which change of which feed: what the exactly-once rules are about.
@@ -83,7 +91,7 @@ impl Receiver {
         let inner = Arc::new(Inner { secret: Mutex::default(), received: Mutex::default(), script, delay });
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/hendelser", post(receive)).with_state(Arc::clone(&inner));
+        let router = Router::new().route("/hendelser", post(receive).options(consent)).with_state(Arc::clone(&inner));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { inner, address }
     }
@@ -113,10 +121,10 @@ impl Receiver {
         self.inner.received.lock().unwrap().clone()
     }
 
-    /// Ids of the events that were taken so far.
+    /// Ids of the events that were taken so far; a void notice is none.
     pub fn taken(&self) -> BTreeSet<String> {
         let received = self.inner.received.lock().unwrap();
-        let taken = received.iter().filter(|delivery| (200..300).contains(&delivery.status));
+        let taken = received.iter().filter(|delivery| (200..300).contains(&delivery.status) && !delivery.is_void());
         taken.map(|delivery| delivery.event["id"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
@@ -124,6 +132,11 @@ impl Receiver {
     pub fn count(&self) -> usize {
         self.inner.received.lock().unwrap().len()
     }
+}
+
+/// Agrees to be called, as often as anyone likes.
+async fn consent() -> [(&'static str, &'static str); 3] {
+    [("allow", "POST"), ("webhook-allowed-origin", "*"), ("webhook-allowed-rate", "*")]
 }
 
 async fn receive(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -135,11 +148,13 @@ async fn receive(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Byte
         inner.secret.lock().unwrap().as_ref().is_some_and(|secret| {
             verify(secret, now_s, 300, &id, &header("webhook-timestamp"), &header("webhook-signature"), &body).is_ok()
         });
-    let event = serde_json::from_slice(&body).unwrap_or_default();
+    let mut event: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut number = |name| event.as_object_mut()?.remove(name)?.as_str()?.parse().ok();
+    let number = Option::zip(number("deliveryepoch"), number("deliverynumber"));
     let at_ms = i64::try_from(now.as_millis()).expect("not that late");
     let all = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
     let (content_type, body) = (header("content-type"), body.to_vec());
-    let mut received = Received { id, content_type, body, headers: all, event, status: 0, verified, at_ms };
+    let mut received = Received { id, content_type, body, headers: all, event, number, status: 0, verified, at_ms };
     let (status, extra) = (inner.script.lock().unwrap())(&received);
     received.status = status;
     let delay_ms = (inner.delay.lock().unwrap())(&received);

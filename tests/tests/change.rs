@@ -39,6 +39,7 @@ async fn a_change_counts_from_its_answer_on_also_for_what_is_being_retried() {
     let path = format!("/v1/subscriptions/{id}");
 
     // What can't be changed is refused, every field at once, and nothing happens.
+    own.agreement(&id).await;
     let unchanged = own.get("/v1/subscriptions").await.1;
     for (body, pointers) in [
         ("{", vec![""]),

@@ -115,15 +115,22 @@ fn of_key(received: &[Received], key: &str) -> Vec<u64> {
 fn check(received: &[Received], published: &[Published]) {
     let by_position: HashMap<u64, &Published> = published.iter().map(|published| (published.position, published)).collect();
     let mut ids: BTreeMap<u64, &str> = BTreeMap::new();
+    let mut numbers: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     for delivery in received {
         let position = delivery.change().1;
         let published = by_position.get(&position).unwrap_or_else(|| panic!("nothing like this was published: {delivery:?}"));
         assert_eq!(delivery.event, published.event);
         assert!(delivery.verified, "{delivery:?}");
         assert_eq!(delivery.headers["content-type"], "application/cloudevents+json");
+        let number = delivery.number.expect("a number");
+        assert_eq!(*numbers.entry(position).or_insert(number), number, "position {position} came under two numbers");
         assert_eq!(*ids.entry(position).or_insert(&delivery.id), delivery.id, "position {position} came under two ids");
     }
     assert_eq!(ids.values().collect::<HashSet<_>>().len(), ids.len(), "two events came under one id");
+    let given: BTreeSet<(u64, u64)> = numbers.values().copied().collect();
+    assert_eq!(given.len(), numbers.len(), "two events came under one number");
+    let epoch = given.first().map_or(0, |(epoch, _)| *epoch);
+    assert!(given.iter().zip(1..).all(|(number, expected)| *number == (epoch, expected)), "numbers are missing: {given:?}");
     let keys: BTreeSet<&str> = published.iter().map(|published| published.key.as_str()).collect();
     for key in keys {
         let expected: Vec<u64> = published.iter().filter(|published| published.key == key).map(|published| published.position).collect();
@@ -482,8 +489,7 @@ async fn the_owner_is_in_control() {
 
     assert_eq!(stage.bridge.stop().await, Some(0));
     let store = Store::open(&stage.scenario.data().join("cursors")).unwrap().store;
-    let holders: HashSet<String> =
-        store.cursors().unwrap().iter().map(|stored| uuid::Uuid::from_bytes(stored.subscription).to_string()).collect();
+    let holders: HashSet<String> = store.load().unwrap().subscriptions.keys().map(|id| uuid::Uuid::from_bytes(*id).to_string()).collect();
     assert!(holders.contains(&witness.id) && !holders.contains(&owned.id), "{holders:?}");
 }
 

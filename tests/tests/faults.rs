@@ -221,7 +221,7 @@ impl Bench {
     /// What lies sealed in a quarantine record, which tells nothing else of upstream.
     fn open(&self, name: &str, place: &Place, record: &LogRecord) -> Vec<u8> {
         let (feed, position) = place;
-        let names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = record.headers.iter().map(|(name, _)| name).collect();
         // The unit that it is about stands there where that is known, and nothing else of upstream.
         assert_eq!(names[..4], ["source", "feed", "position", "reason"], "{name}");
         assert!(names.len() == 4 || names[4..] == ["subject"], "{name}: {names:?}");

@@ -202,7 +202,10 @@ async fn a_removed_unit_reaches_nobody_and_leaves_the_brokers_files() {
             let underenheter = stage.registry.0.dump("underenheter").await;
             let is_underenhet = |unit: &Unit| underenheter.iter().any(|row| row["organisasjonsnummer"] == unit.number.as_str());
             let mut units = units(&stage.records().await);
-            let place = units.iter().position(|unit| unit.ids.len() >= 3 && !unit.names.is_empty() && is_underenhet(unit));
+            // One that a receiver that takes nothing has been tried with: it is asked to take little.
+            let tried: BTreeSet<String> = down.received().iter().map(|delivery| delivery.key().to_owned()).collect();
+            let is_wanted = |unit: &Unit| unit.ids.len() >= 3 && !unit.names.is_empty() && tried.contains(&unit.number);
+            let place = units.iter().position(|unit| is_wanted(unit) && is_underenhet(unit));
             found = place.and_then(|place| {
                 let removed = units.swap_remove(place);
                 let other = units.into_iter().find(|unit| unit.partition == removed.partition)?;
@@ -279,7 +282,11 @@ async fn a_removed_unit_reaches_nobody_and_leaves_the_brokers_files() {
     for receiver in [&later, &out] {
         let received = receiver.received();
         let taken: Vec<&Received> = of(&received, &removed.number).into_iter().filter(|delivery| delivery.status == 204).collect();
-        assert!(taken.len() == 1 && taken[0].event.get("data").is_none(), "its tombstone and nothing else: {taken:?}");
+        // The bridge that told of the removal may still know its event, which holds no state; the
+        // one that was started since knows the tombstone alone.
+        let state = taken.first().and_then(|delivery| delivery.event["data"].get("virksomhet"));
+        assert!(taken.len() == 1 && state.is_none(), "its removal and nothing else: {taken:?}");
+        assert!(!std::ptr::eq(receiver, &out) || taken[0].event.get("data").is_none(), "its tombstone: {taken:?}");
     }
     told("late ones have the tombstone");
     stage.shorten();

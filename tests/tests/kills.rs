@@ -132,8 +132,10 @@ async fn the_bridge_loses_nothing_though_it_is_killed() {
     .await;
     check_forward(&mut cursors, &status["partitions"]);
 
-    let received = receiver.received();
+    let mut received = receiver.received();
     assert!(received.iter().all(|delivery| delivery.verified), "every delivery is signed");
+    // Of keys that were removed while they were pending.
+    received.retain(|delivery| !delivery.is_void());
     check_order(&received);
     check_duplicates(&received);
     println!("{events} events, {} deliveries, {BRIDGE_KILLS} kills", received.len());

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use reqwest::Method;
+use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_log::Appender;
 use ryggrad_schemas::catalogue::topics::TOKENS;
 use ryggrad_schemas::{EncodedRecord, Headers};
@@ -20,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 7] = ["nobody", "subscribe", "publish", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 7]); 13] = [
+const ROUTES: [(&str, &str, [&str; 7]); 23] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
@@ -28,12 +29,22 @@ const ROUTES: [(&str, &str, [&str; 7]); 13] = [
     ("DELETE", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/subscriptions/ID/pause", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/subscriptions/ID/resume", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/rotate-secret", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/verify", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/test", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/events", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/ack", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/attempts", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/dead-letters", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/dead-letters/redrive", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/subscriptions/ID/dead-letters/{letter}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/tokens", ["401", "-operate", "-operate", "422", "-operate", "422", "422"]),
     ("GET", "/v1/tokens", ["401", "-operate", "-operate", "200", "-operate", "200", "200"]),
     ("DELETE", "/v1/tokens/ID", ["401", "-operate", "-operate", "404", "-operate", "404", "404"]),
     ("GET", "/healthz", ["200"; 7]),
     ("GET", "/readyz", ["200"; 7]),
     ("GET", "/metrics", ["200"; 7]),
+    ("GET", "/.well-known/webhook-keys", ["200"; 7]),
 ];
 
 /// What an answer was, in the words of the table.
@@ -101,6 +112,11 @@ async fn every_route_opens_for_its_roles_only() {
             assert_eq!(word(status, &body), expected, "{method} {path} by {name}: {body}");
         }
     }
+
+    // What receivers verify with is the public half of what the bridge keeps to itself.
+    let kept: SigningKey = std::fs::read_to_string(scenario.data().join("signing.key")).unwrap().parse().unwrap();
+    let (_, shown) = callers[0].get("/.well-known/webhook-keys").await;
+    assert_eq!(shown, json!({"keys": [{"kid": kept.public().id(), "public": kept.public().to_string()}]}));
 
     // Whose subscriptions: one's own without the role operate, everyone's with it.
     let [subscribe, operate, both] = [1, 3, 5].map(|index: usize| callers[index].clone());

@@ -3,40 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly")]
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use ryggrad_schemas::virksomhet::VirksomhetEndret;
 use ryggrad_schemas::{avro, manifest};
+use ryggrad_tests::foreign::python;
 use ryggrad_tests::oracle::{difference, published_equals_upstream};
 use ryggrad_tests::receiver::Receiver;
 use ryggrad_tests::scenario::{ORGANISATION, Scenario};
 use ryggrad_tests::topic::{VIRKSOMHET, read_all};
 use ryggrad_tests::wait;
 use serde_json::{Value, json};
-
-/// Runs a client to its end; one JSON value a line of what it printed.
-async fn python(script: &str, arguments: &[&str], input: String) -> Vec<Value> {
-    let python = std::env::var_os("RYGGRAD_TEST_PYTHON").expect("run the tests with ./ryggrad test, which installs the Python clients");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
-    let mut command = Command::new(python);
-    command.arg(&script).args(arguments).env_clear().env("PYTHONUTF8", "1");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let run = move || {
-        let mut child = command.spawn().expect("python starts");
-        let mut stdin = child.stdin.take().expect("its stdin");
-        // Both ways at once, or full pipes would wait for each other.
-        let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().expect("it ends");
-        writing.join().expect("it is written").expect("it was read");
-        output
-    };
-    let output = tokio::task::spawn_blocking(run).await.unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{} failed: {}\n{said}", script.display(), String::from_utf8_lossy(&output.stderr));
-    said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stock_consumer_reads_every_field_of_every_event() {
@@ -60,7 +35,7 @@ async fn a_stock_consumer_reads_every_field_of_every_event() {
         for (theirs, ours) in theirs.iter().zip(&ours) {
             let value = ours.value.as_ref().map(|value| avro::decode::<VirksomhetEndret>(value).expect("an event"));
             let expected = json!({
-                "key": ours.key, "partition": ours.partition, "offset": ours.offset, "headers": ours.headers,
+                "key": ours.key, "partition": ours.partition, "offset": ours.offset, "headers": ours.headers.iter().collect::<Vec<_>>(),
                 "value": serde_json::to_value(value).unwrap(),
             });
             assert_eq!(theirs, &expected, "{latest:?}: {}", difference(&expected, theirs, ""));

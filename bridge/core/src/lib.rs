@@ -4,15 +4,24 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
+pub mod asymmetric;
 pub mod cursor;
 pub mod delivery;
 pub mod egress;
+pub mod endpoint;
+pub mod headers;
+pub mod hub;
 pub mod machine;
 pub mod matching;
+pub mod network;
 pub mod outcome;
+pub mod own_headers;
 pub mod patch;
+pub mod pull_cursor;
+pub mod record;
 pub mod removal;
 pub mod retry;
 pub mod role;
+pub mod settings;
 pub mod signature;
 pub mod subscription;

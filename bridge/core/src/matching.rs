@@ -71,7 +71,7 @@ mod tests {
             timestamp_ms: 0,
             key: Some("k".to_owned()),
             value: value.map(|value| value.as_bytes().to_vec()),
-            headers: vec![("ce_id".to_owned(), id.to_owned()), ("ce_type".to_owned(), "no.a.b.v1".to_owned())],
+            headers: [("ce_id", id), ("ce_type", "no.a.b.v1")].into_iter().collect(),
         }
     }
 

@@ -24,7 +24,7 @@ pub enum Outcome {
     Delivered,
     /// The endpoint is gone for good: disable the subscription, keep the cursor.
     Gone,
-    /// Waiting can't cure it: the lane waits and is probed slowly.
+    /// Waiting can't cure it: the event is exhausted at once.
     Hopeless,
     /// The endpoint asks for a pause: all lanes wait.
     Throttled {
@@ -35,6 +35,9 @@ pub enum Outcome {
     Failed,
     /// Nothing was sent: right before the attempt it turned out that the record may not leave.
     Withheld,
+    /// Nothing was sent, and nothing was said about the record or the endpoint: the gate was
+    /// closed, or the subscription stopped meanwhile. Tried again as soon as attempts may be made.
+    Unsent,
 }
 
 /// The meaning of an answer.

@@ -121,7 +121,7 @@ mod tests {
             timestamp_ms: 1_000_000,
             key: Some(key.to_owned()),
             value: value.map(|value| value.as_bytes().to_vec()),
-            headers: Vec::new(),
+            headers: ryggrad_schemas::Headers::default(),
         }
     }
 

@@ -8,13 +8,15 @@ pub struct RetryPolicy {
     pub first_ms: u64,
     /// Upper end of every wait.
     pub max_ms: u64,
-    /// How often a lane is probed whose answer says that waiting is no cure.
+    /// How often a lane is probed whose head is exhausted.
     pub probe_ms: u64,
+    /// How long an event is tried before it counts as exhausted.
+    pub horizon_ms: u64,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { first_ms: 1_000, max_ms: 900_000, probe_ms: 300_000 }
+        Self { first_ms: 1_000, max_ms: 900_000, probe_ms: 300_000, horizon_ms: 3 * 24 * 60 * 60 * 1_000 }
     }
 }
 
@@ -34,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_wait_fills_its_range_and_doubles_to_the_cap() {
-        let policy = RetryPolicy { first_ms: 1_000, max_ms: 10_000, probe_ms: 0 };
+        let policy = RetryPolicy { first_ms: 1_000, max_ms: 10_000, probe_ms: 0, horizon_ms: 0 };
         for (attempts, ceiling_ms) in [(1, 1_000), (2, 2_000), (3, 4_000), (4, 8_000), (5, 10_000), (60, 10_000), (u32::MAX, 10_000)] {
             assert_eq!(policy.backoff_ms(attempts, 0), 0);
             assert_eq!(policy.backoff_ms(attempts, ceiling_ms), ceiling_ms);

@@ -12,6 +12,8 @@ use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
+use crate::asymmetric::SigningKey;
+
 const PREFIX: &str = "whsec_";
 const KEY_BYTES_MIN: usize = 24;
 const KEY_BYTES_MAX: usize = 64;
@@ -83,6 +85,20 @@ impl fmt::Debug for Secret {
 pub fn sign(secret: &Secret, id: &str, timestamp_s: i64, body: &[u8]) -> String {
     let mac = secret.mac(id, &timestamp_s.to_string(), body).finalize().into_bytes();
     format!("v1,{}", STANDARD.encode(mac))
+}
+
+/// The value of `webhook-signature` by several keys: all secrets that are in force, the newest
+/// first, and the bridge's own key if its signature is asked for.
+pub fn sign_all(secrets: &[Secret], key: Option<&SigningKey>, id: &str, timestamp_s: i64, body: &[u8]) -> String {
+    let entries = secrets.iter().map(|secret| sign(secret, id, timestamp_s, body));
+    let mut list = String::new();
+    for entry in entries.chain(key.map(|key| key.sign(id, timestamp_s, body))) {
+        if !list.is_empty() {
+            list.push(' ');
+        }
+        list.push_str(&entry);
+    }
+    list
 }
 
 /// Why a message is not to be trusted.
@@ -179,6 +195,20 @@ mod tests {
             assert_eq!(verify(&secret, now_s, 300, id, timestamp, signature, body.as_bytes()), expected, "{what}");
         }
         assert_eq!(verify(&secret, at, 300, id, &at_text, good, b"{}"), Err(VerifyError::Signature));
+    }
+
+    #[test]
+    fn several_keys_sign_side_by_side() {
+        let (secret, id, at, body, good) = VECTORS[1];
+        let (new, old): (Secret, Secret) = ("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".parse().unwrap(), secret.parse().unwrap());
+        let key = SigningKey::from_seed(&[7; 32]).unwrap();
+        let list = sign_all(&[new.clone(), old.clone()], Some(&key), id, at, body.as_bytes());
+        assert_eq!(list, [sign(&new, id, at, body.as_bytes()), good.to_owned(), key.sign(id, at, body.as_bytes())].join(" "));
+        for secret in [&new, &old] {
+            assert_eq!(verify(secret, at, 300, id, &at.to_string(), &list, body.as_bytes()), Ok(()));
+        }
+        assert!(key.public().verifies(id, &at.to_string(), &list, body.as_bytes()));
+        assert_eq!(sign_all(&[old], None, id, at, body.as_bytes()), good);
     }
 
     #[test]

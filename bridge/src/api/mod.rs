@@ -1,9 +1,17 @@
 //! The HTTP API: routes, who calls, and what everyone may see (health, metrics, schemas).
 
+mod attempts;
 mod caller;
+mod dead_letters;
+mod pull;
+mod query;
+mod secrets;
 mod subscriptions;
 mod tokens;
+mod verification;
+mod well_known;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use ryggrad_bridge_core::asymmetric::PublicKey;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::watch;
@@ -29,7 +38,7 @@ use crate::tokens::Tokens;
 /// What is there once the bridge has found Kafka and its facts.
 pub struct Ready {
     /// Subscriptions.
-    pub subscriptions: Subscriptions,
+    pub subscriptions: Arc<Subscriptions>,
     /// Tokens.
     pub tokens: Tokens,
 }
@@ -42,6 +51,8 @@ pub struct Shared {
     pub operator_token: SecretString,
     /// All metrics.
     pub registry: Registry,
+    /// What receivers verify asymmetric signatures with.
+    pub webhook_keys: Vec<PublicKey>,
     /// Set once; before that the API answers 503.
     pub ready: OnceLock<Ready>,
     /// What keeps the bridge from working, if anything does.
@@ -61,8 +72,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
-        let found = Path::<String>::from_request_parts(parts, state).await;
-        Ok(Self(found.ok().and_then(|Path(id)| id.parse().ok())))
+        let found = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        Ok(Self(found.ok().and_then(|Path(named)| named.get("id")?.parse().ok())))
     }
 }
 
@@ -74,11 +85,21 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}", get(subscriptions::show).patch(subscriptions::patch).delete(subscriptions::delete))
         .route("/v1/subscriptions/{id}/pause", post(subscriptions::pause))
         .route("/v1/subscriptions/{id}/resume", post(subscriptions::resume))
+        .route("/v1/subscriptions/{id}/rotate-secret", post(secrets::rotate))
+        .route("/v1/subscriptions/{id}/verify", post(verification::verify))
+        .route("/v1/subscriptions/{id}/test", post(verification::test))
+        .route("/v1/subscriptions/{id}/events", get(pull::events))
+        .route("/v1/subscriptions/{id}/ack", post(pull::acknowledge))
+        .route("/v1/subscriptions/{id}/attempts", get(attempts::list))
+        .route("/v1/subscriptions/{id}/dead-letters", get(dead_letters::list))
+        .route("/v1/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/v1/subscriptions/{id}/dead-letters/{letter}", delete(dead_letters::remove))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
+        .route("/.well-known/webhook-keys", get(well_known::webhook_keys))
         .fallback(async || Problem::not_found("address"))
         .method_not_allowed_fallback(async || Problem::method())
         .nest("/schema-registry", schema_registry::routes())

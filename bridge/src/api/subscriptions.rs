@@ -1,4 +1,4 @@
-//! `/v1/subscriptions`.
+//! `/v1/subscriptions`: made, shown, changed, paused, deleted.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ryggrad_bridge_core::egress::EgressPolicy;
 use ryggrad_bridge_core::patch::Patch;
+use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::{Fault, State as SubscriptionState, Subscription, parse};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ impl From<ChangeError> for Problem {
         tracing::warn!(error = %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a change was not made");
         match error {
             ChangeError::Limit(detail) => Self::limit(detail),
+            ChangeError::Invalid(faults) => Self::invalid(faults),
             ChangeError::Log(_) | ChangeError::Store(_) | ChangeError::Seal(_) => Self::unavailable(error.to_string()),
         }
     }
@@ -42,11 +43,13 @@ pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Res
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
-    let policy = EgressPolicy { development: shared.config.development_egress };
-    let new = parse(&body, Catalogue::built_in(), policy).map_err(Problem::invalid)?;
+    let policy = shared.config.egress_policy("");
+    let new = parse(&body, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
     let (subscription, secret) = ready.subscriptions.create(organisation, new).await?;
     let mut shown = subscription.public();
-    shown.insert("secret".to_owned(), json!(secret.reveal()));
+    if subscription.channel == Channel::Webhook {
+        shown.insert("secret".to_owned(), json!(secret.reveal()));
+    }
     let location = format!("/v1/subscriptions/{}", subscription.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Value::Object(shown))).into_response())
 }
@@ -76,10 +79,10 @@ pub async fn patch(
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
     let body = json_body(body, shared.config.request_bytes_max)?;
-    let policy = EgressPolicy { development: shared.config.development_egress };
-    let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), policy).map_err(Problem::invalid)?;
+    let policy = shared.config.egress_policy("");
+    let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
     let changed = ready.subscriptions.patch(subscription.id, patch).await?;
-    changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
+    shown(changed)
 }
 
 /// Stops deliveries; the cursor stands.
@@ -104,10 +107,22 @@ async fn set_state(shared: &Shared, caller: Caller, id: Id, state: SubscriptionS
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
     let changed = ready.subscriptions.set_state(subscription.id, state).await?;
+    shown(changed)
+}
+
+/// A subscription as it is after a change, unless it was deleted in between.
+pub(super) fn shown(changed: Option<Subscription>) -> Result<Json<Value>, Problem> {
     changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
 }
 
-async fn own(ready: &Ready, caller: Caller, Id(id): Id) -> Result<Subscription, Problem> {
+/// The subscription of an address, if the caller may see it and it has this channel.
+pub(super) async fn own_by(ready: &Ready, caller: Caller, id: Id, channel: Channel) -> Result<Subscription, Problem> {
+    let subscription = own(ready, caller, id).await?;
+    if subscription.channel == channel { Ok(subscription) } else { Err(Problem::other_channel(subscription.channel)) }
+}
+
+/// The subscription of an address, if the caller may see it.
+pub(super) async fn own(ready: &Ready, caller: Caller, Id(id): Id) -> Result<Subscription, Problem> {
     let sight = caller.sight()?;
     let id = id.ok_or_else(|| Problem::not_found("subscription"))?;
     ready.subscriptions.get(sight, id).await.ok_or_else(|| Problem::not_found("subscription"))

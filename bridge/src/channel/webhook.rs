@@ -1,29 +1,70 @@
-//! Webhooks: one signed POST of a CloudEvent in structured JSON.
+//! Webhooks: one signed POST of one event, or of a batch of them.
 //!
-//! Standard Webhooks headers, redirects never followed, no proxies, one deadline over the whole
-//! attempt, the answer's body capped. Every address is checked right before it is connected to.
+//! Standard Webhooks headers, redirects never followed, no proxies, one deadline over the attempt,
+//! the answer's body capped. Every address is checked right before it is connected to. Must never
+//! put anything into a header that could end it, nor show a secret.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use futures_util::StreamExt;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::redirect;
-use ryggrad_bridge_core::egress::{EgressPolicy, check_address, check_url};
+use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::egress::{EgressPolicy, Refusal, check_url};
+use ryggrad_bridge_core::headers::check_header;
 use ryggrad_bridge_core::outcome::{Answer, retry_after_ms};
-use ryggrad_bridge_core::signature::{Secret, sign};
-use ryggrad_schemas::cloudevents::STRUCTURED_JSON;
+use ryggrad_bridge_core::settings::Format;
+use ryggrad_bridge_core::signature::{Secret, sign_all};
+use url::Url;
 
-/// How long an answer's body may take, after its head.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+use super::client::{Client, Endpoint, Reply, Request};
+use super::guard::{Resolve, SystemResolver};
+use super::tls::{InvalidTls, Tls};
+
+/// How the bridge names itself.
+const USER_AGENT: &str = concat!("ryggrad/", env!("CARGO_PKG_VERSION"));
+
+/// What the channel is made of.
+pub struct WebhookOptions {
+    /// What may be called.
+    pub policy: EgressPolicy,
+    /// One attempt, from name look-up to the head of the answer.
+    pub attempt_timeout_ms: u64,
+    /// Bytes of an answer's body that are read.
+    pub answer_bytes_max: usize,
+    /// The bridge's own certificate with its chain (PEM), for endpoints that ask for one.
+    pub client_certificate_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub client_key_file: Option<PathBuf>,
+    /// The key of asymmetric signatures, for targets that want them.
+    pub signing_key: Option<Arc<SigningKey>>,
+    /// Whether every target gets them.
+    pub asymmetric_signatures: bool,
+    /// How names are looked up; the system's way if none.
+    pub resolver: Option<Arc<dyn Resolve>>,
+}
+
+impl Default for WebhookOptions {
+    fn default() -> Self {
+        Self {
+            policy: EgressPolicy::default(),
+            attempt_timeout_ms: 15_000,
+            answer_bytes_max: 64 * 1024,
+            client_certificate_file: None,
+            client_key_file: None,
+            signing_key: None,
+            asymmetric_signatures: false,
+            resolver: None,
+        }
+    }
+}
 
 /// The webhook channel. Cheap to clone; connections are pooled and reused.
 #[derive(Clone)]
 pub struct Webhook {
-    client: reqwest::Client,
-    policy: EgressPolicy,
+    pub(super) client: Arc<Client>,
+    signing_key: Option<Arc<SigningKey>>,
+    asymmetric_signatures: bool,
     answer_bytes_max: usize,
 }
 
@@ -34,108 +75,170 @@ pub struct Attempt {
     pub answer: Answer,
     /// From before the connection to after the answer.
     pub latency_ms: u64,
-    /// What went wrong, in a word; never an address.
+    /// What went wrong, in one of the words of [`fault`](super::fault); never an address.
     pub error: Option<&'static str>,
 }
 
-/// Why there is no client.
+/// Why there is no channel.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make an HTTP client")]
-pub struct NoClient(#[source] reqwest::Error);
+pub struct NoClient(#[from] InvalidTls);
+
+/// What a subscription says about where its deliveries go. Does not print: own headers may be secret.
+#[derive(Clone, Default)]
+pub struct TargetOptions {
+    /// The endpoint.
+    pub sink: String,
+    /// Secrets in force, the newest first: several while one takes over from another.
+    pub secrets: Vec<Secret>,
+    /// Own headers.
+    pub headers: Vec<(String, String)>,
+    /// How events are carried.
+    pub format: Format,
+    /// `WebHook-Request-Origin`, once the endpoint has granted it.
+    pub origin: Option<String>,
+}
+
+/// Where deliveries go: made once for each version of a subscription.
+pub struct Target {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Request line and all headers that are the same for every delivery.
+    head: Vec<u8>,
+    secrets: Vec<Secret>,
+    asymmetric: bool,
+    format: Format,
+}
+
+impl Target {
+    /// How events are carried.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How many secrets sign.
+    pub fn secrets(&self) -> usize {
+        self.secrets.len()
+    }
+
+    /// The same, signed with the bridge's own key as well.
+    pub fn and_asymmetric(self) -> Self {
+        Self { asymmetric: true, ..self }
+    }
+}
+
+/// What is delivered. Does not print: it may be about somebody.
+#[derive(Clone)]
+pub struct Message {
+    /// `webhook-id`.
+    pub id: String,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// Attributes as headers, in binary mode.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
 
 impl Webhook {
-    /// A channel under an egress policy.
-    pub fn new(policy: EgressPolicy, attempt_timeout_ms: u64, answer_bytes_max: usize) -> Result<Self, NoClient> {
-        // Fails only if a provider is there already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("ryggrad/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .timeout(Duration::from_millis(attempt_timeout_ms))
-            .pool_idle_timeout(Duration::from_secs(60))
-            .tcp_nodelay(true)
-            .dns_resolver(GuardedResolver { policy })
-            .build()
-            .map_err(NoClient)?;
-        Ok(Self { client, policy, answer_bytes_max })
+    /// A channel.
+    pub fn new(options: WebhookOptions) -> Result<Self, NoClient> {
+        let ca_files = options.policy.allow.iter().filter_map(|allowance| allowance.ca_file.as_ref());
+        let tls = Tls::new(options.client_certificate_file.as_deref(), options.client_key_file.as_deref(), ca_files)?;
+        let resolver = options.resolver.unwrap_or_else(|| Arc::new(SystemResolver));
+        Ok(Self {
+            client: Client::start(options.policy, resolver, tls, Duration::from_millis(options.attempt_timeout_ms)),
+            signing_key: options.signing_key,
+            asymmetric_signatures: options.asymmetric_signatures,
+            answer_bytes_max: options.answer_bytes_max,
+        })
+    }
+
+    /// Where the deliveries of a subscription go. The endpoint is checked again: the policy may be
+    /// stricter than when the subscription was made, and so may the rules for headers.
+    pub fn target(&self, options: TargetOptions) -> Result<Target, Refusal> {
+        let TargetOptions { sink, secrets, headers, format, origin } = options;
+        let url = check_url(&sink, self.client.policy())?;
+        let mut head = request_head("POST", &url);
+        for (name, value) in headers.iter().filter(|(name, value)| check_header(name, value).is_ok()) {
+            put(&mut head, name, value);
+        }
+        if let Some(origin) = origin {
+            put(&mut head, "webhook-request-origin", &origin);
+        }
+        let asymmetric = self.asymmetric_signatures;
+        Ok(Target { endpoint: self.client.endpoint(&url), head, secrets, asymmetric, format })
     }
 
     /// Makes one attempt.
-    pub async fn attempt(&self, sink: &str, secret: &Secret, id: &str, body: Bytes) -> Attempt {
+    pub async fn attempt(&self, target: &Target, message: Message) -> Attempt {
         let started = Instant::now();
-        let (answer, error) = match self.post(sink, secret, id, body).await {
-            Ok(answer) => (answer, None),
+        let (answer, error) = match self.post(target, &message, self.answer_bytes_max, false).await {
+            Ok(Reply { head, .. }) => {
+                let now_ms = || jiff::Timestamp::now().as_millisecond();
+                let retry_after_ms = head.retry_after.and_then(|value| retry_after_ms(&value, now_ms()));
+                (Answer::Status { code: head.code, retry_after_ms }, None)
+            }
             Err(error) => (Answer::NoAnswer, Some(error)),
         };
         Attempt { answer, latency_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX), error }
     }
 
-    async fn post(&self, sink: &str, secret: &Secret, id: &str, body: Bytes) -> Result<Answer, &'static str> {
-        // Again, since the policy may be stricter than when the subscription was made.
-        let url = check_url(sink, self.policy).map_err(|_| "egress refused")?;
-        let now = jiff::Timestamp::now();
-        let timestamp_s = now.as_second();
-        let response = self
-            .client
-            .post(url)
-            .header(CONTENT_TYPE, STRUCTURED_JSON)
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp_s)
-            .header("webhook-signature", sign(secret, id, timestamp_s, &body))
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| classify(&error))?;
-        let code = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let answer = Answer::Status { code, retry_after_ms: retry_after.and_then(|value| retry_after_ms(value, now.as_millisecond())) };
-        self.drain(response).await;
-        Ok(answer)
-    }
-
-    /// Reads the body so that the connection can be used again, up to the caps. The head has
-    /// decided already: a body that never ends changes nothing.
-    async fn drain(&self, response: reqwest::Response) {
-        let mut left = self.answer_bytes_max;
-        let reading = async {
-            let mut body = response.bytes_stream();
-            while let Some(Ok(chunk)) = body.next().await {
-                match left.checked_sub(chunk.len()) {
-                    Some(rest) => left = rest,
-                    None => return,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(BODY_TIMEOUT, reading).await;
+    /// Signs a message and posts it.
+    pub(super) async fn post(
+        &self,
+        target: &Target,
+        message: &Message,
+        answer_bytes_max: usize,
+        keep_body: bool,
+    ) -> Result<Reply, &'static str> {
+        let Message { id, content_type, headers, body } = message;
+        let timestamp_s = jiff::Timestamp::now().as_second();
+        let key = self.signing_key.as_deref().filter(|_| target.asymmetric);
+        let mut head =
+            Vec::with_capacity(target.head.len() + 320 + headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>());
+        head.extend_from_slice(&target.head);
+        put(&mut head, "content-type", content_type);
+        put(&mut head, "content-length", &body.len().to_string());
+        put(&mut head, "webhook-id", id);
+        put(&mut head, "webhook-timestamp", &timestamp_s.to_string());
+        put(&mut head, "webhook-signature", &sign_all(&target.secrets, key, id, timestamp_s, body));
+        for (name, value) in headers {
+            put(&mut head, name, value);
+        }
+        head.extend_from_slice(b"\r\n");
+        self.client.exchange(&target.endpoint, Request { head: &head, body, answer_bytes_max, keep_body }).await
     }
 }
 
-fn classify(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
-        "timeout"
-    } else if error.is_connect() {
-        "connect"
+/// Request line, and what every request says about itself.
+pub(super) fn request_head(method: &str, url: &Url) -> Vec<u8> {
+    let mut head = Vec::with_capacity(256);
+    for part in [method, " ", url.path()] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    if let Some(query) = url.query() {
+        head.push(b'?');
+        head.extend_from_slice(query.as_bytes());
+    }
+    head.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => put(&mut head, "host", &format!("{host}:{port}")),
+        None => put(&mut head, "host", host),
+    }
+    put(&mut head, "user-agent", USER_AGENT);
+    head
+}
+
+/// Appends a header. What could end it is left out: the last guard, after those who check values.
+pub(super) fn put(head: &mut Vec<u8>, name: &str, value: &str) {
+    let safe = |byte: &u8| !byte.is_ascii_control();
+    head.extend(name.bytes().filter(|byte| safe(byte) && *byte != b':'));
+    head.extend_from_slice(b": ");
+    if value.bytes().all(|byte| safe(&byte)) {
+        head.extend_from_slice(value.as_bytes());
     } else {
-        "transport"
+        head.extend(value.bytes().filter(safe));
     }
-}
-
-/// Resolves a name and keeps the addresses that the policy opens.
-struct GuardedResolver {
-    policy: EgressPolicy,
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.policy;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let open: Vec<SocketAddr> = found.filter(|address| check_address(address.ip(), policy).is_ok()).collect();
-            if open.is_empty() {
-                return Err("the name has no address that the egress policy opens".into());
-            }
-            Ok(Box::new(open.into_iter()) as Addrs)
-        })
-    }
+    head.extend_from_slice(b"\r\n");
 }

@@ -3,17 +3,25 @@
 use std::collections::BTreeMap;
 
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::machine::{Machine, WaitingLane};
+use ryggrad_bridge_core::endpoint::{Endpoint, State};
+use ryggrad_bridge_core::hub::Member;
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 
 use crate::channel::webhook::Attempt;
 
-/// The latest attempt.
-pub struct LastAttempt {
+/// An attempt that has ended.
+#[derive(Debug, Clone)]
+pub struct LoggedAttempt {
     /// When it ended.
     pub at: jiff::Timestamp,
+    /// `webhook-id`.
+    pub webhook_id: String,
+    /// Its events' ids; void notices have none.
+    pub event_ids: Vec<String>,
+    /// Which attempt it was for the first of them.
+    pub attempts: u32,
     /// What it meant.
     pub outcome: Outcome,
     /// How it went.
@@ -29,24 +37,24 @@ pub const fn word(outcome: Outcome) -> &'static str {
         Outcome::Throttled { .. } => "throttled",
         Outcome::Failed => "failed",
         Outcome::Withheld => "withheld",
+        Outcome::Unsent => "unsent",
     }
 }
 
-/// The machine's view: counts, cursors and waiting lanes. `stored` is how far each cursor is on
-/// disk; `key_of` names a kept record's key.
-pub fn of_machine(
-    machine: &Machine,
-    stored: &BTreeMap<Place, i64>,
-    catalogue: &Catalogue,
-    key_of: impl Fn(&WaitingLane) -> Option<String>,
-) -> Value {
+/// The name of a topic by its number.
+pub fn topic_name(catalogue: &Catalogue, id: u16) -> &str {
+    catalogue.topics.iter().find(|topic| topic.id == id).map_or("", |topic| topic.name.as_str())
+}
+
+/// Counts, cursors and waiting lanes. `stored` is how far each cursor is on disk.
+pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Catalogue) -> Value {
     const WAITING_SHOWN_MAX: usize = 20;
-    let topic = |id| catalogue.topics.iter().find(|topic| topic.id == id).map_or("", |topic| topic.name.as_str());
+    let machine = member.machine();
     let partitions: Vec<Value> = machine
         .cursors()
         .map(|(place, cursor)| {
             json!({
-                "topic": topic(place.topic), "partition": place.partition, "scanned_to": stored.get(&place),
+                "topic": topic_name(catalogue, place.topic), "partition": place.partition, "scanned_to": stored.get(&place),
                 "pending": cursor.pending.len(), "collapsed_keys": cursor.collapsed.len(),
             })
         })
@@ -55,28 +63,40 @@ pub fn of_machine(
         .waiting()
         .take(WAITING_SHOWN_MAX)
         .map(|lane| {
+            let key = member.kept(lane.place, lane.offset).and_then(|record| record.log.key.clone());
             json!({
-                "key": key_of(&lane), "topic": topic(lane.place.topic), "partition": lane.place.partition, "offset": lane.offset,
+                "key": key, "topic": topic_name(catalogue, lane.place.topic), "partition": lane.place.partition, "offset": lane.offset,
                 "attempts": lane.attempts, "next_attempt_at": time(lane.due_ms), "last_error": word(lane.outcome),
             })
         })
         .collect();
+    let numbering = machine.numbering();
     json!({
         "pending": machine.pending(), "in_flight": machine.in_flight(), "delivered": machine.delivered(),
-        "failed_attempts": machine.failed_attempts(), "withheld": machine.withheld(), "partitions": partitions, "waiting": waiting,
+        "failed_attempts": machine.failed_attempts(), "withheld": machine.withheld(), "voided": machine.voided(),
+        "epoch": numbering.epoch, "next_number": numbering.next, "partitions": partitions, "waiting": waiting,
     })
 }
 
-/// The latest attempt, for show.
-pub fn of_attempt(last: &LastAttempt) -> Value {
-    let http_status = match last.attempt.answer {
+/// An attempt, for show.
+pub fn of_attempt(logged: &LoggedAttempt) -> Value {
+    let http_status = match logged.attempt.answer {
         Answer::Status { code, .. } => Some(code),
         Answer::NoAnswer => None,
     };
     json!({
-        "at": last.at.to_string(), "outcome": word(last.outcome), "http_status": http_status,
-        "latency_ms": last.attempt.latency_ms, "error": last.attempt.error,
+        "at": logged.at.to_string(), "webhook_id": logged.webhook_id, "event_ids": logged.event_ids, "attempt": logged.attempts,
+        "outcome": word(logged.outcome), "http_status": http_status, "latency_ms": logged.attempt.latency_ms, "error": logged.attempt.error,
     })
+}
+
+/// An endpoint's circuit breaker, for show.
+pub fn of_endpoint(endpoint: &Endpoint) -> Value {
+    match endpoint.state() {
+        State::Closed => json!({"breaker": "closed"}),
+        State::Probing => json!({"breaker": "half-open"}),
+        State::Open { until_ms } => json!({"breaker": "open", "until": time(until_ms)}),
+    }
 }
 
 fn time(at_ms: u64) -> Option<String> {

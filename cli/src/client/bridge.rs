@@ -71,6 +71,14 @@ impl CallError {
     }
 }
 
+/// An answer, and where it goes on.
+pub struct Page {
+    /// The body.
+    pub body: Value,
+    /// The cursor of a feed.
+    pub cursor: Option<String>,
+}
+
 /// A client for one bridge with one token.
 pub struct Bridge {
     http: reqwest::Client,
@@ -120,20 +128,32 @@ impl Bridge {
         self.call(Method::DELETE, path, None).await
     }
 
+    /// Gets what stands at a path, with parameters and all that the answer tells.
+    pub async fn get_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Page, CallError> {
+        let mut url = endpoint(&self.base, path);
+        url.query_pairs_mut().extend_pairs(query);
+        self.send(self.request(Method::GET, url, None)).await
+    }
+
     async fn call(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Value, CallError> {
-        let response = self.request(method, path, body).send().await.map_err(|error| self.unreachable(error))?;
+        Ok(self.send(self.request(method, endpoint(&self.base, path), body)).await?.body)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Page, CallError> {
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
+        let cursor = response.headers().get("ryggrad-cursor").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = self.body(response).await?;
         if status.is_success() {
-            return self.json(&bytes);
+            return Ok(Page { body: self.json(&bytes)?, cursor });
         }
         let problem = Problem::read(status.as_u16(), status.canonical_reason(), &bytes);
         Err(if status.is_client_error() { CallError::Refused(problem) } else { CallError::Failed(problem) })
     }
 
-    fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> RequestBuilder {
+    fn request(&self, method: Method, url: Url, body: Option<&Value>) -> RequestBuilder {
         let media_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-        let mut request = self.http.request(method, endpoint(&self.base, path));
+        let mut request = self.http.request(method, url);
         // Some answers, such as whether the bridge is ready, need no token.
         if !self.token.is_empty() {
             request = request.bearer_auth(self.token.reveal());

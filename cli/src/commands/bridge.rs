@@ -57,6 +57,7 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<Bridge> {
     let secrets = Secrets {
         operator_token: keys::token(&settings.operator_token_file)?.into(),
         seal: Seal::new(&keys::seal_key(&settings.key_file)?),
+        signing_key: keys::signing_key(&settings.signing_key_file)?.into(),
     };
     Ok(Bridge::bind(settings.bridge.clone(), settings.kafka.clone(), secrets).await?)
 }

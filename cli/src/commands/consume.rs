@@ -290,7 +290,7 @@ mod tests {
             timestamp_ms: 0,
             key: Some("312345676".to_owned()),
             value: value.map(<[u8]>::to_vec),
-            headers: Vec::new(),
+            headers: ryggrad_schemas::Headers::default(),
         }
     }
 

@@ -16,12 +16,14 @@ use ryggrad_schemas::catalogue::{Source, topics};
 use ryggrad_schemas::{Catalogue, LogRecord};
 use serde_json::{Value, json};
 
+use crate::commands::frame::Frame;
 use crate::exit::Code;
 use crate::keys;
-use crate::output::{Format, FormatOption, Output, cell, note, printable};
+use crate::output::{Format, Output, cell, note, printable};
 use crate::settings::{Settings, SettingsArgs};
 
-const EXAMPLES: &str = "\
+/// What to type for what.
+pub const EXAMPLES: &str = "\
 EXAMPLES
   How far each feed is read, and when a dump was last compared:
     ryggrad sources list
@@ -49,14 +51,12 @@ EXIT CODES
 const RECORDS_MAX: usize = 1_000_000;
 const KAFKA_TIMEOUT_MS: u64 = 30_000;
 
-/// Shows how registries are followed, and gives orders to their producers
+/// Its command line.
+pub type Args = Frame<Command, SourcesOptions>;
+
+/// How to reach Kafka, and the producer through it.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = EXAMPLES)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    format: FormatOption,
+pub struct SourcesOptions {
     #[command(flatten)]
     settings: SettingsArgs,
     /// How long to wait for the producer, in seconds
@@ -64,8 +64,9 @@ pub struct Args {
     wait_s: u64,
 }
 
+/// What can be done with sources.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Lists feeds: position, events, last comparison, open quarantine.
     List,
     /// Shows one source in full.
@@ -126,8 +127,8 @@ enum Command {
 
 /// Runs one of the commands.
 pub async fn run(args: Args) -> anyhow::Result<Code> {
-    let settings = args.settings.load()?;
-    let desk = Desk { settings, format: args.format.format, wait: Duration::from_secs(args.wait_s) };
+    let settings = args.options.settings.load()?;
+    let desk = Desk { settings, format: args.format.format, wait: Duration::from_secs(args.options.wait_s) };
     match args.command {
         Command::List => desk.list().await,
         Command::Show { source } => desk.show(source_of(&source)?).await,

@@ -7,10 +7,12 @@ use ryggrad_consumers::duration_ms;
 use serde_json::{Value, json};
 
 use crate::client::{Bridge, OperatorOptions};
+use crate::commands::frame::Frame;
 use crate::exit::Code;
-use crate::output::{Format, FormatOption, Output, cell, note};
+use crate::output::{Format, Output, cell, note};
 
-const EXAMPLES: &str = "\
+/// What to type for what.
+pub const EXAMPLES: &str = "\
 EXAMPLES
   A token for an organisation, valid for a month:
     ryggrad tokens issue --organisation 312345676 --expires-in 30d
@@ -27,20 +29,12 @@ EXAMPLES
 EXIT CODES
   0 done   2 wrong command line   3 not found or refused   4 bridge not reached";
 
-/// Issues and revokes access tokens. Needs the operator's token.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXAMPLES)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    format: FormatOption,
-    #[command(flatten)]
-    operator: OperatorOptions,
-}
+/// Its command line.
+pub type Args = Frame<Command, OperatorOptions>;
 
+/// What can be done with tokens.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Issues a token and shows it, once.
     #[command(visible_alias = "create")]
     Issue(IssueArgs),
@@ -53,8 +47,9 @@ enum Command {
     },
 }
 
+/// What `issue` is given.
 #[derive(Debug, ClapArgs)]
-struct IssueArgs {
+pub struct IssueArgs {
     /// The organisation that will act with it.
     #[arg(long, value_name = "ORGANISATION")]
     organisation: String,
@@ -79,7 +74,7 @@ fn seconds(text: &str) -> Result<i64, String> {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Code> {
-    let bridge = args.operator.connect()?;
+    let bridge = args.options.connect()?;
     let mut output = Output::stdout();
     match args.command {
         Command::Issue(issue) => {

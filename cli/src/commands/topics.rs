@@ -2,7 +2,7 @@
 //!
 //! Must never change or delete a topic that exists: a difference is shown, and people decide.
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::Subcommand;
 use ryggrad_consumers::watermarks_of;
 use ryggrad_log::topics::{self, State};
 use ryggrad_log::{Connection, Watermarks};
@@ -11,12 +11,14 @@ use ryggrad_schemas::catalogue::Topic;
 use serde_json::{Value, json};
 
 use crate::client::KafkaOptions;
+use crate::commands::frame::Frame;
 use crate::exit::Code;
-use crate::output::{Format, FormatOption, Output, note};
+use crate::output::{Format, Output, note};
 
 const ASK_TIMEOUT_MS: u64 = 5_000;
 
-const EXAMPLES: &str = "\
+/// What to type for what.
+pub const EXAMPLES: &str = "\
 EXAMPLES
   What is there, and how much of it?
     ryggrad topics list
@@ -32,20 +34,12 @@ EXIT CODES
   0 done   1 failed   2 wrong command line   4 Kafka not reached
   5 a topic is missing (check only) or differs from the catalogue";
 
-/// Lists, creates and checks the catalogue's topics.
-#[derive(Debug, ClapArgs)]
-#[command(after_help = EXAMPLES)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    format: FormatOption,
-    #[command(flatten)]
-    kafka: KafkaOptions,
-}
+/// Its command line.
+pub type Args = Frame<Command, KafkaOptions>;
 
+/// What can be done with topics.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Lists topics with their partitions, purpose and extent.
     List {
         /// A line for each partition, with its first offset and its end.
@@ -64,7 +58,7 @@ enum Command {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Code> {
-    let connection = args.kafka.connection()?;
+    let connection = args.options.connection()?;
     let states = topics::check(&connection, &Catalogue::built_in().topics).await?;
     let mut output = Output::stdout();
     let format = args.format.format;

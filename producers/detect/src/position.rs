@@ -118,7 +118,7 @@ mod tests {
             timestamp_ms: 0,
             key: Some((*key).to_owned()),
             value: value.map(|text| text.as_bytes().to_vec()),
-            headers: Vec::new(),
+            headers: ryggrad_schemas::Headers::default(),
         };
         records.iter().enumerate().map(record).collect()
     }

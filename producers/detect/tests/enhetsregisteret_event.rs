@@ -43,7 +43,7 @@ fn document() -> Answer {
 }
 
 fn attributes(event: &Event) -> Attributes {
-    let (topic, headers) = (event.topic.clone(), event.headers.clone().into());
+    let (topic, headers) = (event.topic.clone(), event.headers.clone());
     let record = LogRecord { topic, partition: 0, offset: 0, timestamp_ms: 0, key: Some(event.key.clone()), value: None, headers };
     Attributes::from_record(&record).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -11,26 +11,20 @@ use ryggrad_bridge_core::signature::Secret;
 use ryggrad_log::{Publisher, PublisherOptions};
 use ryggrad_producers::{ENHETSREGISTERET, ProducerConfig};
 use ryggrad_schemas::{Catalogue, EncodedRecord, LogRecord};
-use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::bare_client::{Message, post_all, post_all_with_reqwest};
+use super::bare_client::{Message, post_all, post_all_by_channel};
 use super::ground::Ground;
 use super::population::Population;
 use super::receiver::{Received, Receiver};
+use super::running_bridge::RunningBridge;
 use super::wrk::Wrk;
 use super::{Names, Rates};
-use crate::commands::bridge;
+use crate::client;
 use crate::output::note;
-use crate::settings::Settings;
-use crate::{client, keys};
 
-/// A synthetic number.
-const ORGANISATION: &str = "312345676";
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// From committed events to an endpoint, against a bare HTTP client
 #[derive(Debug, Clone, Args)]
@@ -46,8 +40,8 @@ WHAT IS COMPARED
             store the cursor, in order for each key.
   baseline  a bare client: the very same requests, rendered and signed beforehand, written to as
             many kept-alive sockets as the bridge makes attempts at the same time.
-  reqwest   for comparison, the HTTP library that the bridge uses with nothing around it, with the
-            same bodies and headers, rendered and signed beforehand.
+  channel   for comparison, the bridge's webhook channel with nothing around it: it signs and posts
+            the same bodies, rendered beforehand.
   check     wrk posting one body of middling size over as many connections: the baseline must
             reach 0.8 of it.
 
@@ -81,7 +75,8 @@ pub struct DeliverArgs {
 pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
     ensure!(args.in_flight > 0, "--in-flight must be at least 1");
     let ground = Ground::open(None, args.jars.as_ref()).await?;
-    let messages = Arc::new(publish(&ground, usize::try_from(args.events)?).await?);
+    let secret = Secret::from_bytes(rand::random::<[u8; 32]>().to_vec())?;
+    let messages = Arc::new(publish(&ground, usize::try_from(args.events)?, &secret).await?);
     let bytes = messages.iter().map(|message| message.body.len() as u64).sum();
     let middling = middling(&messages, bytes)?;
     note(format!("· {} events in the topic, bodies of {} bytes", messages.len(), bytes / messages.len() as u64));
@@ -90,7 +85,7 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
         note("warning: wrk is missing, so the baseline goes unchecked; apt-get install wrk, or start with ./ryggrad bench");
     }
     let receiver = Receiver::start()?;
-    let bridge = RunningBridge::start(&ground, args.in_flight).await?;
+    let bridge = RunningBridge::start(&ground, |config| config.in_flight_max = args.in_flight).await?;
     let mut rates = Rates::default();
     for round in 0..=args.runs {
         let mut measured = Rates::default();
@@ -98,9 +93,9 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
         post_all(receiver.address(), &messages, args.in_flight).await?;
         measured.baseline.push(complete(receiver.received(), &messages, bytes)?.rate());
         receiver.reset();
-        post_all_with_reqwest(&receiver.sink(), &messages, args.in_flight).await?;
+        post_all_by_channel(&receiver.sink(), &secret, &messages, args.in_flight).await?;
         measured.library.push(complete(receiver.received(), &messages, bytes)?.rate());
-        measured.ours.push(bridge.deliver(&receiver, &messages, bytes).await?.rate());
+        measured.ours.push(deliver(&bridge, &receiver, &messages, bytes).await?.rate());
         if let Some(wrk) = &wrk {
             receiver.reset();
             wrk.run(&receiver.sink(), args.in_flight).await?;
@@ -113,11 +108,11 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
     }
     bridge.stop().await?;
     ground.close().await?;
-    rates.print("deliver", &Names { baseline: "bare client", library: "reqwest", check: "wrk" })
+    rates.print("deliver", &Names { baseline: "bare client", library: "channel", check: "wrk" })
 }
 
 /// Publishes a registry's changes and gives the messages that they become.
-async fn publish(ground: &Ground, events: usize) -> anyhow::Result<Vec<Message>> {
+async fn publish(ground: &Ground, events: usize, secret: &Secret) -> anyhow::Result<Vec<Message>> {
     let catalogue = Catalogue::built_in();
     let source = catalogue.source(ENHETSREGISTERET).context("the catalogue lacks Enhetsregisteret")?;
     let event_type = catalogue.event(&source.event).context("the catalogue lacks its event type")?;
@@ -126,17 +121,24 @@ async fn publish(ground: &Ground, events: usize) -> anyhow::Result<Vec<Message>>
     let population = Population::fetch(source, events, config.page_items_max).await?;
     let (records, _) = population.records(source, event_type, config.transaction_events_max)?;
     let publisher = Publisher::start(ground.connection(), &source.name, &PublisherOptions::default()).await?;
-    for transaction in records.chunks(config.transaction_events_max) {
+    let mut rest = records.as_slice();
+    while !rest.is_empty() {
+        let mut count = config.transaction_events_max.min(rest.len());
+        // A tombstone goes with its event, or it is an event of its own.
+        count += rest[count..].iter().take_while(|record| record.value.is_none()).count();
+        let (transaction, after) = rest.split_at(count);
         publisher.publish(transaction.into(), ()).await?;
+        rest = after;
     }
-    let (secret, subscription): (Secret, Uuid) = (Secret::from_bytes(rand::random::<[u8; 32]>().to_vec())?, Uuid::new_v4());
+    let subscription = Uuid::new_v4();
     let timestamp_s = client::now_ms() / 1_000;
     let mut messages = Vec::with_capacity(events);
     ground
         .read(topic, |record: LogRecord| {
             // A tombstone is the echo of the event before it, and no delivery of its own.
             if record.value.is_some() {
-                messages.push(Message::of(&record, subscription, &secret, timestamp_s));
+                let number = messages.len() as u64 + 1;
+                messages.push(Message::of(&record, subscription, secret, timestamp_s, number));
             }
         })
         .await?;
@@ -160,53 +162,14 @@ fn complete(received: Received, messages: &[Message], bytes: u64) -> anyhow::Res
     Ok(received)
 }
 
-/// The bridge, at work in this process.
-struct RunningBridge {
-    api: client::Bridge,
-    task: JoinHandle<Result<(), ryggrad_bridge::BridgeError>>,
-    stop: CancellationToken,
-}
-
-impl RunningBridge {
-    async fn start(ground: &Ground, in_flight_max: usize) -> anyhow::Result<Self> {
-        let mut settings = Settings::within(&ground.folder().join("bridge"));
-        settings.kafka = ground.connection().clone();
-        settings.bridge.listen.set_port(0);
-        settings.bridge.development_egress = true;
-        settings.bridge.in_flight_max = in_flight_max;
-        let bridge = bridge::bind(&settings).await?;
-        let base = format!("http://{}", bridge.address());
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(bridge.run(stop.clone()));
-        let operator = client::Bridge::new(&base, keys::token(&settings.operator_token_file)?.parse()?)?;
-        let deadline = Instant::now() + READY_TIMEOUT;
-        while let Err(error) = operator.get(&["readyz"]).await {
-            ensure!(Instant::now() < deadline && !task.is_finished(), "the bridge does not get ready: {error}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let issued = operator.post(&["v1", "tokens"], Some(&json!({"organisation": ORGANISATION}))).await?;
-        let api = client::Bridge::new(&base, text(&issued, "token")?.parse()?)?;
-        Ok(Self { api, task, stop })
-    }
-
-    /// One new subscription from the beginning to the end of the topic.
-    async fn deliver(&self, receiver: &Receiver, messages: &[Message], bytes: u64) -> anyhow::Result<Received> {
-        receiver.reset();
-        let wish = json!({"types": ["no.ryggrad.*"], "sink": receiver.sink(), "start": "beginning"});
-        let made = self.api.post(&["v1", "subscriptions"], Some(&wish)).await?;
-        let received = receiver.wait_for(messages.len() as u64, RUN_TIMEOUT).await?;
-        self.api.delete(&["v1", "subscriptions", text(&made, "id")?]).await?;
-        // Nothing may have come twice meanwhile.
-        complete(receiver.received(), messages, bytes)?;
-        Ok(received)
-    }
-
-    async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        Ok(self.task.await.context("the bridge failed")??)
-    }
-}
-
-fn text<'a>(answer: &'a Value, member: &str) -> anyhow::Result<&'a str> {
-    answer.get(member).and_then(Value::as_str).with_context(|| format!("the bridge answered without {member}"))
+/// One new subscription from the beginning to the end of the topic.
+async fn deliver(bridge: &RunningBridge, receiver: &Receiver, messages: &[Message], bytes: u64) -> anyhow::Result<Received> {
+    receiver.reset();
+    let wish = json!({"types": ["no.ryggrad.*"], "sink": receiver.sink(), "start": "beginning", "verify": "none"});
+    let made = bridge.api().subscribe(&wish).await?;
+    let received = receiver.wait_for(messages.len() as u64, RUN_TIMEOUT).await?;
+    bridge.api().delete(&made).await?;
+    // Nothing may have come twice meanwhile.
+    complete(receiver.received(), messages, bytes)?;
+    Ok(received)
 }

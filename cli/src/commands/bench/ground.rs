@@ -3,6 +3,7 @@
 //! Topics that it makes in a Kafka that was there are deleted again. Must never touch a topic
 //! that it did not make, but for the marks of its own position.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -81,6 +82,17 @@ impl Ground {
             Ok(())
         };
         Ok(scan(&self.connection, &topic.name, 0, count).await?)
+    }
+
+    /// When each event with a number in that header was appended, in milliseconds since 1970.
+    pub async fn appended_at(&self, topic: &Topic, header: &'static str) -> anyhow::Result<HashMap<u64, i64>> {
+        let note = move |found: &mut HashMap<u64, i64>, record: &Lent<'_>| {
+            if let Some(number) = record.header(header).and_then(|number| number.parse().ok()) {
+                found.insert(number, record.timestamp_ms());
+            }
+            Ok(())
+        };
+        Ok(scan(&self.connection, &topic.name, HashMap::new(), note).await?)
     }
 
     /// Hands every committed record of a topic to `each`, to its present end.

@@ -4,16 +4,22 @@
 //! in turns with it, says what Ryggrad itself costs. The baseline is held against a foreign tool,
 //! so that a poor one can't flatter us. Must never count what only the sender believes.
 
+mod backlog;
 mod bare_client;
 mod deliver;
 mod detect;
 mod dump_source;
+mod fanout;
 mod ground;
+mod hanging;
+mod latency;
 mod memory_source;
+mod numbered;
 mod performance_tool;
 mod population;
 mod publish;
 mod receiver;
+mod running_bridge;
 mod wrk;
 
 use anyhow::Context;
@@ -32,6 +38,10 @@ pub enum BenchCommand {
     Publish(publish::PublishArgs),
     Deliver(deliver::DeliverArgs),
     Detect(detect::DetectArgs),
+    Fanout(fanout::FanoutArgs),
+    Hanging(hanging::HangingArgs),
+    Backlog(backlog::BacklogArgs),
+    Latency(latency::LatencyArgs),
 }
 
 /// Runs one benchmark. What it started ends with it, also when it is told to stop.
@@ -41,6 +51,10 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
             BenchCommand::Publish(args) => publish::run(args).await,
             BenchCommand::Deliver(args) => deliver::run(args).await,
             BenchCommand::Detect(args) => detect::run(args).await,
+            BenchCommand::Fanout(args) => fanout::run(args).await,
+            BenchCommand::Hanging(args) => hanging::run(args).await,
+            BenchCommand::Backlog(args) => backlog::run(args).await,
+            BenchCommand::Latency(args) => latency::run(args).await,
         }
     };
     stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)
@@ -103,6 +117,21 @@ impl Rates {
     }
 }
 
+/// Prints a ratio that a target bounds from above, as the last line, and says whether it is met.
+fn print_bounded(stdout: &mut Output, name: &str, ratio: f64, at_most: f64) -> anyhow::Result<()> {
+    let met = if ratio <= at_most { "met" } else { "missed" };
+    stdout.line(&format!("target {name} at most {at_most:.2}: {met}"))?;
+    stdout.line(&format!("ratio {name} {ratio:.2}"))?;
+    Ok(stdout.flush()?)
+}
+
+/// The value that this share of all values does not exceed.
+fn quantile(values: &mut [f64], share: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() as f64 * share).ceil() as usize;
+    values.get(rank.max(1) - 1).copied()
+}
+
 fn median(rates: &[f64]) -> Option<f64> {
     let mut sorted = rates.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -113,6 +142,15 @@ fn median(rates: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_is_the_smallest_value_that_the_share_does_not_exceed() {
+        for (share, expected) in [(0.5, Some(50.0)), (0.99, Some(99.0)), (0.991, Some(100.0)), (0.0, Some(1.0)), (1.0, Some(100.0))] {
+            let mut values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+            assert_eq!(quantile(&mut values, share), expected);
+        }
+        assert_eq!(quantile(&mut [], 0.5), None);
+    }
 
     #[test]
     fn the_median_is_the_middle_one_or_lies_between_the_two_in_the_middle() {

@@ -26,8 +26,8 @@ impl Wrk {
         std::fs::write(&body, &message.body).context("cannot write wrk's body")?;
         let mut lines =
             vec!["wrk.method = \"POST\"".to_owned(), format!("wrk.body = io.open([[{}]], \"rb\"):read(\"*a\")", body.display())];
-        for (name, value) in &message.headers {
-            lines.push(format!("wrk.headers[\"{name}\"] = \"{}\"", value.to_str()?));
+        for (name, value) in message.headers() {
+            lines.push(format!("wrk.headers[\"{name}\"] = \"{value}\""));
         }
         let script = folder.join("post.lua");
         std::fs::write(&script, lines.join("\n")).context("cannot write wrk's script")?;

@@ -97,7 +97,7 @@ mod tests {
             timestamp_ms: 0,
             key: Some(record.key.clone()),
             value: value.map(<[u8]>::to_vec),
-            headers: Vec::new(),
+            headers: ryggrad_schemas::Headers::default(),
         };
         let (good, bad, none) = (read(record.value.as_deref(), 0), read(Some(b"{}"), 1), read(None, 2));
         assert_eq!(Completed::from_records(source, "enheter", std::slice::from_ref(&good)), Some(completed));

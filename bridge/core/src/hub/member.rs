@@ -1,0 +1,110 @@
+//! One subscription in the hub: its machine, what it keeps, and where it reads by itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ryggrad_schemas::catalogue::type_matches;
+
+use super::exchange::{Newcomer, Parcel, Wish};
+use crate::cursor::{Cursor, Place};
+use crate::machine::{Delivery, Machine};
+use crate::record::Record;
+
+/// A subscription.
+pub struct Member {
+    pub(super) wish: Wish,
+    pub(super) machine: Machine,
+    /// Records that its window holds.
+    pub(super) kept: HashMap<(Place, i64), Arc<Record>>,
+    /// Attempts that wait at the gate.
+    pub(super) attempts: HashMap<u64, Vec<Delivery>>,
+    /// Partitions that it reads by itself, and the next offset in each. It goes with the tail in
+    /// all others.
+    pub(super) detached: BTreeMap<Place, i64>,
+    /// Partitions that its machine wants read again.
+    pub(super) rescans: Vec<Place>,
+    /// It is in line to be fed.
+    pub(super) hungry: bool,
+    /// When it is to be fed again although nothing has happened.
+    pub(super) retry_at_ms: Option<u64>,
+    /// When it is to be woken, as the hub has noted it.
+    pub(super) wake_at_ms: Option<u64>,
+}
+
+impl Member {
+    /// `live` is where the tail was when the cursors were stored: stored ones come before the tail
+    /// goes, and new ones are attached nowhere.
+    pub(super) fn new(newcomer: Newcomer, live: impl Fn(Place) -> Option<i64>) -> Self {
+        let Newcomer { wish, numbering, mut cursors, dead_letters } = newcomer;
+        for (place, cursor) in &mut cursors {
+            if let Some(live) = live(*place).filter(|_| cursor.attached) {
+                cursor.scanned_to = cursor.scanned_to.max(live);
+            }
+        }
+        let attached: Vec<(Place, bool)> =
+            cursors.iter().map(|(place, cursor)| (*place, cursor.attached && cursor.resume_at() == cursor.scanned_to)).collect();
+        let mut machine = Machine::new(wish.limits, wish.policy, wish.mode, numbering, cursors);
+        machine.set_dead_letters(dead_letters);
+        let detached = attached.iter().filter(|(_, attached)| !attached);
+        let detached = detached.map(|(place, _)| (*place, machine.read_from(*place))).collect();
+        Self {
+            wish,
+            machine,
+            kept: HashMap::new(),
+            attempts: HashMap::new(),
+            detached,
+            rescans: Vec::new(),
+            hungry: false,
+            retry_at_ms: None,
+            wake_at_ms: None,
+        }
+    }
+
+    /// What it asks for.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
+    /// Its machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// A record that its window holds.
+    pub fn kept(&self, place: Place, offset: i64) -> Option<&Arc<Record>> {
+        self.kept.get(&(place, offset))
+    }
+
+    /// All records that its window holds.
+    pub fn all_kept(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.kept.values()
+    }
+
+    /// Its cursors as they would be stored now.
+    pub fn cursors(&self) -> impl Iterator<Item = (Place, &Cursor)> {
+        self.machine.cursors()
+    }
+
+    /// Partitions that it reads by itself, and the next offset in each.
+    pub fn detached(&self) -> impl Iterator<Item = (Place, i64)> {
+        self.detached.iter().map(|(place, at)| (*place, *at))
+    }
+
+    pub(super) fn is_attached(&self, place: Place) -> bool {
+        !self.detached.contains_key(&place)
+    }
+
+    pub(super) fn wants(&self, ce_type: &str) -> bool {
+        self.wish.types.iter().any(|pattern| type_matches(pattern, ce_type))
+    }
+
+    /// Whether feeding it is worth the trouble.
+    pub(super) fn has_room(&self) -> bool {
+        self.machine.room() >= (self.wish.limits.pending_max / 8).clamp(1, 32)
+    }
+
+    pub(super) fn parcel(&self, delivery: Delivery) -> Parcel {
+        let record = if delivery.void { None } else { self.kept.get(&(delivery.place, delivery.offset)).map(Arc::clone) };
+        Parcel { delivery, record }
+    }
+}

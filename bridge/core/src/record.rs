@@ -1,0 +1,96 @@
+//! A record of the log as all subscriptions share it.
+//!
+//! Read once, decoded and rendered at most once per form, and only if somebody gets it. Must
+//! never be changed after it was read.
+
+use std::sync::OnceLock;
+
+use ryggrad_schemas::LogRecord;
+
+use crate::cursor::{LaneKey, Place};
+use crate::delivery::{Rendered, RenderedBinary, Unreadable, render, render_binary};
+use crate::removal::Leaving;
+use crate::settings::Order;
+
+/// Bytes that a record costs beside its own: headers' vectors, the deque's entry, the counter.
+const OVERHEAD_BYTES: usize = 512;
+
+/// A record.
+#[derive(Debug)]
+pub struct Record {
+    /// Topic and partition.
+    pub place: Place,
+    /// The lane of its key.
+    pub lane: LaneKey,
+    /// A tombstone right behind its own event: nobody's event.
+    pub echo: bool,
+    /// As it stands in the log.
+    pub log: LogRecord,
+    rendered: OnceLock<Result<Rendered, Unreadable>>,
+    rendered_binary: OnceLock<Result<RenderedBinary, Unreadable>>,
+}
+
+impl Record {
+    /// A record that was read at a place.
+    pub fn new(place: Place, log: LogRecord, echo: bool) -> Self {
+        let lane = LaneKey::of(log.key.as_deref().unwrap_or_default());
+        Self { place, lane, echo, log, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
+    }
+
+    /// Its offset.
+    pub fn offset(&self) -> i64 {
+        self.log.offset
+    }
+
+    /// Its event type.
+    pub fn ce_type(&self) -> &str {
+        self.log.header("ce_type").unwrap_or_default()
+    }
+
+    /// Its event's id.
+    pub fn event_id(&self) -> &str {
+        self.log.header("ce_id").unwrap_or_default()
+    }
+
+    /// A tombstone without its event.
+    pub fn is_orphan(&self) -> bool {
+        self.log.value.is_none() && !self.echo
+    }
+
+    /// Its lane under an order.
+    pub fn lane_in(&self, order: Order) -> LaneKey {
+        match order {
+            Order::Key => self.lane,
+            Order::Partition => LaneKey(0),
+            // Spread, since neighbours share their upper bits.
+            Order::None => LaneKey(self.log.offset.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        }
+    }
+
+    /// What is asked before it leaves.
+    pub fn leaving(&self) -> Leaving<'_> {
+        Leaving {
+            place: self.place,
+            offset: self.log.offset,
+            appended_ms: self.log.timestamp_ms,
+            key: self.log.key.as_deref().unwrap_or_default(),
+            id: self.event_id(),
+        }
+    }
+
+    /// The event in structured JSON; made at the first call.
+    pub fn rendered(&self) -> Result<&Rendered, &Unreadable> {
+        self.rendered.get_or_init(|| render(&self.log)).as_ref()
+    }
+
+    /// The event in binary mode; made at the first call.
+    pub fn rendered_binary(&self) -> Result<&RenderedBinary, &Unreadable> {
+        self.rendered_binary.get_or_init(|| render_binary(&self.log)).as_ref()
+    }
+
+    /// Bytes that it occupies, rendered or not.
+    pub fn size_bytes(&self) -> usize {
+        // JSON is some three times the Avro.
+        OVERHEAD_BYTES + 2 * self.log.size_bytes() + 2 * self.log.value.as_ref().map_or(0, Vec::len)
+    }
+}

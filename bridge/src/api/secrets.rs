@@ -1,0 +1,36 @@
+//! `…/rotate-secret`: another signing secret, beside which the present one signs for a while.
+//!
+//! Must never show a secret but the new one, this once.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use ryggrad_bridge_core::settings::Channel;
+use ryggrad_bridge_core::subscription::Rotation;
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::subscriptions::{json_body, own_by};
+use super::{Id, Shared};
+use crate::problem::Problem;
+
+/// Makes a new secret and shows it, this once.
+pub async fn rotate(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    let rotation = Rotation::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let rotated = ready.subscriptions.rotate_secret(subscription.id, rotation).await?;
+    let (subscription, secret) = rotated.ok_or_else(|| Problem::not_found("subscription"))?;
+    let shown = subscription.public();
+    Ok(Json(json!({
+        "id": subscription.id, "secret": secret.reveal(), "previous_secret_until": shown.get("previous_secret_until"),
+    })))
+}

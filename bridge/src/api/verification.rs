@@ -1,0 +1,38 @@
+//! `…/verify` and `…/test`: calls to an endpoint on its owner's word, once a second at most.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use ryggrad_bridge_core::settings::Channel;
+use ryggrad_bridge_core::subscription::Subscription;
+use serde_json::Value;
+
+use super::caller::Caller;
+use super::subscriptions::{own_by, shown};
+use super::{Id, Ready, Shared};
+use crate::problem::Problem;
+
+/// Asks the endpoint for its agreement again; the answer is in `verification` soon after.
+pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+    let (ready, subscription) = callable(&shared, caller, id).await?;
+    ready.subscriptions.verify_again(subscription.id).await?;
+    shown(ready.subscriptions.get(None, subscription.id).await)
+}
+
+/// Sends one signed test event now, and answers how that went.
+pub async fn test(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+    let (ready, subscription) = callable(&shared, caller, id).await?;
+    if !subscription.may_deliver(shared.config.development_egress) {
+        return Err(Problem::unverified());
+    }
+    let went = ready.subscriptions.send_test(&subscription).await;
+    went.map(Json).ok_or_else(|| Problem::unavailable("the subscription's secrets do not open with this bridge's key"))
+}
+
+/// A subscription whose endpoint may be called by hand now.
+async fn callable(shared: &Shared, caller: Caller, id: Id) -> Result<(&Ready, Subscription), Problem> {
+    let ready = shared.ready()?;
+    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    if ready.subscriptions.may_call(subscription.id) { Ok((ready, subscription)) } else { Err(Problem::too_soon()) }
+}

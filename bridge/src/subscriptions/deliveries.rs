@@ -1,0 +1,125 @@
+//! What the engine knows of a subscription's deliveries: those to be fetched, those set aside,
+//! the latest attempts.
+//!
+//! Must never decide anything: the engine does, and says so here.
+
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::machine::DeadLetter;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::Subscriptions;
+pub use crate::runtime::Fetched;
+use crate::runtime::{topic_name, word};
+
+/// A delivery that was set aside: a reference, never a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetAside {
+    /// The topic that holds the event.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// The number that it had.
+    pub number: u64,
+    /// How its last attempt ended, in a word.
+    pub reason: &'static str,
+    /// Whether later events of its key wait behind it.
+    pub parked: bool,
+    /// When it was set aside.
+    pub at: jiff::Timestamp,
+}
+
+/// Where a delivery that was set aside is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventPlace {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// What is to be taken up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Everything that was set aside.
+    All,
+    /// This delivery, with what waits behind it.
+    One(EventPlace),
+}
+
+impl Subscriptions {
+    /// Which run of numbers a subscription is in.
+    pub async fn epoch(&self, id: Uuid) -> Option<u32> {
+        self.engine.epoch(id).await
+    }
+
+    /// Deliveries after a number, or after the last acknowledged one; at most `limit`.
+    pub async fn fetch(&self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
+        self.engine.fetch(id, after, limit).await
+    }
+
+    /// Settles every delivery up to a number; on disk when it returns.
+    pub async fn acknowledge(&self, id: Uuid, number: u64) -> bool {
+        self.engine.acknowledge(id, number).await
+    }
+
+    /// Changes whenever there may be more to fetch.
+    pub async fn available(&self, id: Uuid) -> Option<watch::Receiver<u64>> {
+        self.engine.available(id).await
+    }
+
+    /// What was set aside, by topic, partition and offset.
+    pub async fn dead_letters(&self, id: Uuid) -> Vec<SetAside> {
+        let mut letters = self.engine.dead_letters(id).await;
+        letters.sort_unstable_by_key(|(letter, _)| (letter.place, letter.offset));
+        letters.iter().map(|(letter, at_ms)| self.set_aside(letter, *at_ms)).collect()
+    }
+
+    /// Takes up again what was set aside; how many there were.
+    pub async fn redrive(&self, id: Uuid, selection: Selection) -> usize {
+        let one = match selection {
+            Selection::All => None,
+            Selection::One(place) => match self.place_of(&place) {
+                Some(found) => Some((found, place.offset)),
+                None => return 0,
+            },
+        };
+        self.engine.redrive(id, one).await
+    }
+
+    /// Forgets one that was set aside, for good; whether there was one.
+    pub async fn drop_dead_letter(&self, id: Uuid, place: &EventPlace) -> bool {
+        match self.place_of(place) {
+            Some(found) => self.engine.drop_dead_letter(id, found, place.offset).await,
+            None => false,
+        }
+    }
+
+    /// The latest attempts, newest first.
+    pub async fn attempts(&self, id: Uuid, limit: usize) -> Vec<Value> {
+        self.engine.attempts(id, limit).await
+    }
+
+    fn place_of(&self, place: &EventPlace) -> Option<Place> {
+        Some(Place { topic: self.context.catalogue.topic(&place.topic)?.id, partition: place.partition })
+    }
+
+    fn set_aside(&self, letter: &DeadLetter, at_ms: u64) -> SetAside {
+        let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+        SetAside {
+            topic: topic_name(self.context.catalogue, letter.place.topic).to_owned(),
+            partition: letter.place.partition,
+            offset: letter.offset,
+            number: letter.number,
+            reason: word(letter.outcome),
+            parked: letter.parked,
+            at,
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Subscriptions as a service: checked, written topic first, then put to work.
+//!
+//! Cast: [`strongbox`] seals and opens secrets, [`verification`] asks endpoints for their
+//! agreement, [`trial`] sends test events, [`deliveries`] is what the engine tells.
+//!
+//! Order of a creation: starting offsets, topic (acknowledged), cursor store, worker, answer. A
+//! crash in between leaves a subscription that starts from the offsets in the topic, or none.
+
+mod deliveries;
+mod pace;
+mod strongbox;
+mod trial;
+mod verification;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ryggrad_bridge_core::machine::Mode;
+use ryggrad_bridge_core::patch::Patch;
+use ryggrad_bridge_core::pull_cursor::CursorKey;
+use ryggrad_bridge_core::settings::Channel;
+use ryggrad_bridge_core::signature::Secret;
+use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Rotation, Start, State, Subscription, Verification};
+use ryggrad_log::{Moment, Moments, Seal};
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
+use ryggrad_store::{Change, Stored, SubscriptionId};
+use serde_json::Value;
+use tokio::sync::{Mutex, OnceCell, RwLock};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::facts::Facts;
+use crate::runtime::{Context, Engine, Running};
+pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
+use pace::Pace;
+use strongbox::Strongbox;
+use verification::Verifications;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// A limit is reached.
+    #[error("{0}")]
+    Limit(String),
+    /// Kafka did not take it.
+    #[error("Kafka does not answer; nothing was changed")]
+    Log(#[from] ryggrad_log::Error),
+    /// The cursor store did not take it.
+    #[error("the cursor store cannot be written")]
+    Store(#[from] ryggrad_store::CommitError),
+    /// A secret could not be sealed, or opened.
+    #[error("the subscription's secrets cannot be sealed or opened with this bridge's key")]
+    Seal(#[from] ryggrad_log::SealError),
+    /// What was asked for does not go with what is there.
+    #[error("the change does not fit")]
+    Invalid(Vec<Fault>),
+}
+
+/// All subscriptions.
+pub struct Subscriptions {
+    facts: Facts,
+    strongbox: Strongbox,
+    cursor_key: CursorKey,
+    context: Arc<Context>,
+    engine: Engine,
+    moments: OnceCell<Moments>,
+    verifications: Verifications,
+    pace: Pace,
+    /// Cancelled when the bridge stops: nobody waits for events any longer.
+    stopping: CancellationToken,
+    known: RwLock<BTreeMap<Uuid, Subscription>>,
+    /// One change at a time, so that topic, memory and workers agree on the order.
+    changing: Mutex<()>,
+}
+
+impl Subscriptions {
+    /// Subscriptions as loaded from their topic; `start_all` puts them to work.
+    pub fn new(facts: Facts, seal: Seal, context: Arc<Context>, engine: Engine, loaded: BTreeMap<String, Subscription>) -> Self {
+        let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
+        let stopping = CancellationToken::new();
+        Self {
+            facts,
+            cursor_key: CursorKey::new(&seal.derive("pull cursors")),
+            strongbox: Strongbox::new(seal),
+            engine,
+            context,
+            moments: OnceCell::new(),
+            verifications: Verifications::new(stopping.clone()),
+            pace: Pace::default(),
+            stopping,
+            known: RwLock::new(known),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// Puts every subscription to work from what is stored of it, forgets what is stored of
+    /// others, and lets the tail go.
+    pub async fn start_all(self: &Arc<Self>, mut stored: BTreeMap<SubscriptionId, Stored>) -> Result<(), ChangeError> {
+        let known: Vec<Subscription> = self.known.read().await.values().cloned().collect();
+        for subscription in known {
+            let own = stored.remove(subscription.id.as_bytes()).unwrap_or_default();
+            self.start(&subscription, own).await;
+            self.verify_if_due(&subscription);
+            if first_end(&subscription).is_some() {
+                self.retire_secrets_in_time(&subscription);
+            }
+        }
+        if !stored.is_empty() {
+            let gone = stored.into_keys().map(|subscription| Change::Forget { subscription }).collect();
+            self.context.writer.commit(gone).await?;
+        }
+        self.engine.go().await;
+        Ok(())
+    }
+
+    /// Makes a subscription. The secret is returned this once.
+    pub async fn create(
+        self: &Arc<Self>,
+        organisation: Organisasjonsnummer,
+        new: NewSubscription,
+    ) -> Result<(Subscription, Secret), ChangeError> {
+        let _one = self.changing.lock().await;
+        self.check_limits(organisation).await?;
+        let id = Uuid::now_v7();
+        // Also where the receiver fetches, so that no subscription is without.
+        let secret = new.secret.map_or_else(Strongbox::draw, Ok)?;
+        let subscription = Subscription {
+            id,
+            organisation,
+            channel: new.channel,
+            from: self.first_offsets(&new.topics, &new.start).await?,
+            types: new.types,
+            sink: new.sink,
+            description: new.description,
+            start: new.start,
+            state: State::Active,
+            reason: None,
+            created_at: jiff::Timestamp::now().to_string(),
+            delivery: new.delivery,
+            headers: new.headers.names(),
+            sealed_headers: self.strongbox.seal_headers(id, &new.headers)?,
+            verify: new.verify,
+            verification: Verification::first(new.channel, new.verify),
+            sealed_secret: self.strongbox.seal_secret(id, &secret)?,
+            previous: Vec::new(),
+        };
+        self.facts.put(id.to_string(), &subscription).await?;
+        self.known.write().await.insert(id, subscription.clone());
+        self.start(&subscription, Stored::default()).await;
+        self.verify_if_due(&subscription);
+        Ok((subscription, secret))
+    }
+
+    /// Those that an organisation may see, or all.
+    pub async fn list(&self, organisation: Option<Organisasjonsnummer>) -> Vec<Subscription> {
+        let known = self.known.read().await;
+        known.values().filter(|subscription| organisation.is_none_or(|own| own == subscription.organisation)).cloned().collect()
+    }
+
+    /// One that an organisation may see, or any.
+    pub async fn get(&self, organisation: Option<Organisasjonsnummer>, id: Uuid) -> Option<Subscription> {
+        let known = self.known.read().await;
+        known.get(&id).filter(|subscription| organisation.is_none_or(|own| own == subscription.organisation)).cloned()
+    }
+
+    /// How it stands.
+    pub async fn status(&self, id: Uuid) -> Option<Value> {
+        self.engine.status(id).await
+    }
+
+    /// Pauses or resumes; in force when it returns. `None` if it is gone meanwhile.
+    pub async fn set_state(&self, id: Uuid, state: State) -> Result<Option<Subscription>, ChangeError> {
+        self.change(id, |before| Ok(Some(Subscription { state, reason: None, ..before }))).await
+    }
+
+    /// Disables a subscription whose endpoint is gone, unless it has another endpoint by now.
+    pub async fn disable(&self, id: Uuid, sink: Option<&str>, reason: String) -> Result<(), ChangeError> {
+        let disable = |before: Subscription| {
+            let same = before.sink.as_deref() == sink;
+            Ok(same.then_some(Subscription { state: State::Disabled, reason: Some(reason), ..before }))
+        };
+        self.change(id, disable).await.map(|_| ())
+    }
+
+    /// Changes what a checked patch asks for; in force when it returns, also for retries under
+    /// way. `None` if it is gone meanwhile.
+    pub async fn patch(self: &Arc<Self>, id: Uuid, mut patch: Patch) -> Result<Option<Subscription>, ChangeError> {
+        let patched = |before: Subscription| {
+            let (secret, headers) = (patch.secret.take(), patch.headers.take());
+            let mut after = patch.apply(before);
+            if let Some(secret) = &secret {
+                after.sealed_secret = self.strongbox.seal_secret(id, secret)?;
+                // Whoever brings another secret may be rid of one that is known to others.
+                after.previous.clear();
+            }
+            if let Some(change) = headers {
+                let headers = self.strongbox.open_headers(&after).ok_or(ryggrad_log::SealError::Refused)?;
+                let headers = headers.changed(change).map_err(|fault| ChangeError::Invalid(vec![fault]))?;
+                after.headers = headers.names();
+                after.sealed_headers = self.strongbox.seal_headers(id, &headers)?;
+            }
+            Ok(Some(after))
+        };
+        let changed = self.change(id, patched).await?;
+        if let Some(subscription) = &changed {
+            self.verify_if_due(subscription);
+        }
+        Ok(changed)
+    }
+
+    /// Gives it another secret, beside which the present one signs for a while. The new secret is
+    /// returned this once. `None` if the subscription is gone meanwhile.
+    pub async fn rotate_secret(self: &Arc<Self>, id: Uuid, rotation: Rotation) -> Result<Option<(Subscription, Secret)>, ChangeError> {
+        let secret = rotation.secret.clone().map_or_else(Strongbox::draw, Ok)?;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let rotated = |before: Subscription| {
+            let previous = rotation.previous(before.sealed_secret.clone(), &before.previous, now_ms);
+            Ok(Some(Subscription { sealed_secret: self.strongbox.seal_secret(id, &secret)?, previous, ..before }))
+        };
+        let rotated = self.change(id, rotated).await?;
+        rotated.iter().for_each(|subscription| self.retire_secrets_in_time(subscription));
+        Ok(rotated.map(|subscription| (subscription, secret)))
+    }
+
+    /// Lets replaced secrets go in the background, each when its time is over.
+    fn retire_secrets_in_time(self: &Arc<Self>, subscription: &Subscription) {
+        let (id, mut next) = (subscription.id, first_end(subscription));
+        let subscriptions = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(until_ms) = next {
+                let left_ms = until_ms.saturating_sub(jiff::Timestamp::now().as_millisecond());
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(left_ms.try_into().unwrap_or_default())) => {}
+                    () = subscriptions.stopping.cancelled() => return,
+                }
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                let retired = |mut before: Subscription| {
+                    let count = before.previous.len();
+                    before.previous.retain(|previous| now_ms < previous.until_ms);
+                    Ok((before.previous.len() < count).then_some(before))
+                };
+                next = match subscriptions.change(id, retired).await {
+                    Ok(subscription) => subscription.as_ref().and_then(first_end),
+                    // What has ended signs no more in any case.
+                    Err(error) => {
+                        tracing::warn!(subscription = %id, %error, "a replaced secret could not be removed; it is tried again");
+                        Some(now_ms.saturating_add(60_000))
+                    }
+                };
+            }
+        });
+    }
+
+    /// Topic first, then memory and worker. Cursors stay as they are.
+    async fn change(
+        &self,
+        id: Uuid,
+        change: impl FnOnce(Subscription) -> Result<Option<Subscription>, ChangeError>,
+    ) -> Result<Option<Subscription>, ChangeError> {
+        let _one = self.changing.lock().await;
+        let Some(before) = self.known.read().await.get(&id).cloned() else { return Ok(None) };
+        let Some(after) = change(before.clone())? else { return Ok(Some(before)) };
+        if after != before {
+            self.facts.put(id.to_string(), &after).await?;
+            self.known.write().await.insert(id, after.clone());
+        }
+        // A change is a sign that something was mended, and ends every wait; an endpoint's
+        // agreement alone is none.
+        let only_agreed = after != before && Subscription { verification: before.verification.clone(), ..after.clone() } == before;
+        let same_pace = after.attempts_per_minute_max() == before.attempts_per_minute_max();
+        if !(only_agreed && same_pace && self.mode(&before) == self.mode(&after))
+            && let Some(running) = self.running(&after)
+        {
+            self.engine.change(running).await;
+        }
+        Ok(Some(after))
+    }
+
+    /// Deletes it with its cursors; attempts under way are broken off.
+    pub async fn delete(&self, id: Uuid) -> Result<(), ChangeError> {
+        let _one = self.changing.lock().await;
+        self.facts.remove(id.to_string()).await?;
+        self.known.write().await.remove(&id);
+        self.verifications.forget(id);
+        self.engine.remove(id).await;
+        // If this is lost in a crash, the next start forgets them.
+        self.context.writer.commit(vec![Change::Forget { subscription: id.into_bytes() }]).await?;
+        Ok(())
+    }
+
+    /// Ends all workers after what is under way.
+    pub async fn drain(&self) {
+        self.stopping.cancel();
+        self.engine.drain().await;
+    }
+
+    /// Resolves when the bridge stops.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Writes and reads the cursors of receivers that fetch.
+    pub fn cursor_key(&self) -> &CursorKey {
+        &self.cursor_key
+    }
+
+    async fn start(&self, subscription: &Subscription, stored: Stored) {
+        match self.running(subscription) {
+            Some(running) => self.engine.add(running, stored).await,
+            None => tracing::error!(
+                subscription = %subscription.id,
+                "its secrets do not open with this key, so it does not run; restore the key file that it was made under"
+            ),
+        }
+    }
+
+    /// How a subscription is to run; `None` if its secrets do not open.
+    fn running(&self, subscription: &Subscription) -> Option<Running> {
+        let target = self.target_options(subscription);
+        let opens = target.is_some() || subscription.channel == Channel::Pull;
+        opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription) })
+    }
+
+    fn mode(&self, subscription: &Subscription) -> Mode {
+        let may_deliver = subscription.channel == Channel::Pull || subscription.may_deliver(self.context.config.development_egress);
+        match subscription.state {
+            State::Active if may_deliver => Mode::Running,
+            State::Active | State::Paused | State::Disabled => Mode::Stopped,
+        }
+    }
+
+    async fn check_limits(&self, organisation: Organisasjonsnummer) -> Result<(), ChangeError> {
+        let (config, known) = (&self.context.config, self.known.read().await);
+        let own = known.values().filter(|subscription| subscription.organisation == organisation).count();
+        if own >= config.subscriptions_per_organisation_max {
+            return Err(ChangeError::Limit(format!(
+                "an organisation has at most {} subscriptions",
+                config.subscriptions_per_organisation_max
+            )));
+        }
+        if known.len() >= config.subscriptions_max {
+            return Err(ChangeError::Limit(format!("this bridge carries at most {} subscriptions", config.subscriptions_max)));
+        }
+        Ok(())
+    }
+
+    async fn first_offsets(&self, topics: &[String], start: &Start) -> Result<BTreeMap<String, Vec<i64>>, ryggrad_log::Error> {
+        let moment = match start {
+            Start::Now => Moment::End,
+            Start::Beginning => Moment::Beginning,
+            Start::Time(time) => Moment::Time(time.as_millisecond()),
+        };
+        let moments = self.moments.get_or_try_init(|| async { Moments::new(&self.context.connection) }).await?;
+        let mut from = BTreeMap::new();
+        for topic in topics {
+            let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
+            let timeout_ms = self.context.config.kafka_timeout_ms;
+            from.insert(topic.clone(), moments.offsets_of(topic, partitions, moment, timeout_ms).await?);
+        }
+        Ok(from)
+    }
+}
+
+/// When the first of the replaced secrets stops to sign.
+fn first_end(subscription: &Subscription) -> Option<i64> {
+    subscription.previous.iter().map(|previous| previous.until_ms).min()
+}

@@ -1,0 +1,110 @@
+//! The bridge that a benchmark measures: at work in this process, or reached in another.
+//!
+//! It has the product's default settings but for what a benchmark says. Must never be reached by
+//! anything but the benchmark.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use ryggrad_bridge::BridgeConfig;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ground::Ground;
+use crate::commands::bridge;
+use crate::settings::Settings;
+use crate::{client, keys};
+
+/// A synthetic number.
+const ORGANISATION: &str = "312345676";
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Calls to the API at the same time.
+const CALLS_MAX: usize = 16;
+
+/// A bridge's API, as one organisation sees it.
+pub struct Api(client::Bridge);
+
+impl Api {
+    /// Waits until the bridge at an address is ready, and gets a token from it. `lives` says why
+    /// it never will be.
+    pub async fn connect(base: &str, operator_token_file: &Path, mut lives: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Self> {
+        let operator = client::Bridge::new(base, keys::token(operator_token_file)?.parse()?)?;
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while let Err(error) = operator.get(&["readyz"]).await {
+            lives()?;
+            ensure!(Instant::now() < deadline, "the bridge does not get ready: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let issued = operator.post(&["v1", "tokens"], Some(&json!({"organisation": ORGANISATION}))).await?;
+        Ok(Self(client::Bridge::new(base, text(&issued, "token")?.parse()?)?))
+    }
+
+    /// Makes a subscription and gives its id.
+    pub async fn subscribe(&self, wish: &Value) -> anyhow::Result<String> {
+        let made = self.0.post(&["v1", "subscriptions"], Some(wish)).await?;
+        Ok(text(&made, "id")?.to_owned())
+    }
+
+    /// Makes many, several at a time.
+    pub async fn subscribe_all(&self, wishes: impl IntoIterator<Item = Value>) -> anyhow::Result<Vec<String>> {
+        let calls = stream::iter(wishes).map(|wish| async move { self.subscribe(&wish).await });
+        calls.buffer_unordered(CALLS_MAX).try_collect().await
+    }
+
+    /// Ends a subscription.
+    pub async fn delete(&self, id: &str) -> anyhow::Result<()> {
+        self.0.delete(&["v1", "subscriptions", id]).await?;
+        Ok(())
+    }
+
+    /// Ends many.
+    pub async fn delete_all(&self, ids: &[String]) -> anyhow::Result<()> {
+        stream::iter(ids).map(Ok).try_for_each_concurrent(CALLS_MAX, |id| self.delete(id)).await
+    }
+}
+
+/// The bridge, at work in this process.
+pub struct RunningBridge {
+    api: Api,
+    task: JoinHandle<Result<(), ryggrad_bridge::BridgeError>>,
+    stop: CancellationToken,
+}
+
+impl RunningBridge {
+    /// Starts it and waits until it is ready. `adjust` sets what differs from the defaults.
+    pub async fn start(ground: &Ground, adjust: impl FnOnce(&mut BridgeConfig)) -> anyhow::Result<Self> {
+        let mut settings = Settings::within(&ground.folder().join("bridge"));
+        settings.kafka = ground.connection().clone();
+        settings.bridge.listen.set_port(0);
+        settings.bridge.development_egress = true;
+        adjust(&mut settings.bridge);
+        let bridge = bridge::bind(&settings).await?;
+        let base = format!("http://{}", bridge.address());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(bridge.run(stop.clone()));
+        let lives = || {
+            ensure!(!task.is_finished(), "the bridge has ended");
+            Ok(())
+        };
+        let api = Api::connect(&base, &settings.operator_token_file, lives).await?;
+        Ok(Self { api, task, stop })
+    }
+
+    /// Its API.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Ends it as `ryggrad bridge` ends.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        Ok(self.task.await.context("the bridge failed")??)
+    }
+}
+
+fn text<'a>(answer: &'a Value, member: &str) -> anyhow::Result<&'a str> {
+    answer.get(member).and_then(Value::as_str).with_context(|| format!("the bridge answered without {member}"))
+}
