@@ -9,6 +9,7 @@ use ryggrad_schemas::LogRecord;
 
 use crate::cursor::{LaneKey, Place};
 use crate::delivery::{Rendered, RenderedBinary, Unreadable, render, render_binary};
+use crate::matching::lane_of;
 use crate::removal::Leaving;
 use crate::settings::Order;
 
@@ -33,7 +34,7 @@ pub struct Record {
 impl Record {
     /// A record that was read at a place.
     pub fn new(place: Place, log: LogRecord, echo: bool) -> Self {
-        let lane = LaneKey::of(log.key.as_deref().unwrap_or_default());
+        let lane = lane_of(&log);
         Self { place, lane, echo, log, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
     }
 

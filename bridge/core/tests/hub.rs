@@ -404,7 +404,7 @@ impl World {
     fn describe(&self) -> String {
         let members = self.members.iter().map(|id| {
             let member = self.hub.member(*id).unwrap();
-            let cursors: Vec<_> = member.cursors().collect();
+            let cursors: Vec<_> = member.machine().cursors().collect();
             format!(
                 "detached {:?}, {} in flight, room {}, {cursors:?}",
                 member.detached().collect::<Vec<_>>(),

@@ -128,7 +128,6 @@ impl Hub {
                 }
                 self.go_to(id, place, offset + 1);
                 if self.members.get(&id).is_some_and(|member| !member.rescans.is_empty()) {
-                    self.take_rescans(now_ms, id, actions);
                     break;
                 }
             }

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use ryggrad_schemas::catalogue::type_matches;
-
 use super::exchange::{Newcomer, Parcel, Wish};
-use crate::cursor::{Cursor, Place};
+use super::types::wants;
+use crate::cursor::Place;
 use crate::machine::{Delivery, Machine};
 use crate::record::Record;
 
@@ -80,11 +79,6 @@ impl Member {
         self.kept.values()
     }
 
-    /// Its cursors as they would be stored now.
-    pub fn cursors(&self) -> impl Iterator<Item = (Place, &Cursor)> {
-        self.machine.cursors()
-    }
-
     /// Partitions that it reads by itself, and the next offset in each.
     pub fn detached(&self) -> impl Iterator<Item = (Place, i64)> {
         self.detached.iter().map(|(place, at)| (*place, *at))
@@ -95,7 +89,7 @@ impl Member {
     }
 
     pub(super) fn wants(&self, ce_type: &str) -> bool {
-        self.wish.types.iter().any(|pattern| type_matches(pattern, ce_type))
+        wants(&self.wish.types, ce_type)
     }
 
     /// Whether feeding it is worth the trouble.

@@ -47,6 +47,7 @@ impl TypeIndex {
     }
 }
 
-fn wants(patterns: &[String], ce_type: &str) -> bool {
+/// Whether any of the patterns means this type.
+pub(super) fn wants(patterns: &[String], ce_type: &str) -> bool {
     patterns.iter().any(|pattern| type_matches(pattern, ce_type))
 }
