@@ -199,7 +199,8 @@ pub(crate) fn create(connection: &Connection, topic: &str, limits: &ReaderLimits
         .set("check.crcs", "true")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.queue.backoff.ms", "20")
-        .set("fetch.message.max.bytes", (1024 * 1024).to_string())
+        // Of each partition, and compressed: what is fetched unpacks to several times that.
+        .set("fetch.message.max.bytes", (limits.prefetch_bytes_max / 8).clamp(1, 1024 * 1024).to_string())
         .set("queued.max.messages.kbytes", (limits.prefetch_bytes_max / 1024).max(1).to_string())
         .set("max.poll.interval.ms", "86400000")
         .create_with_context(Listener)

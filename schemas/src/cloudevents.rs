@@ -136,21 +136,23 @@ impl Attributes {
 
 /// The attributes of a record by their names, without copying them: the required ones are there,
 /// none stands twice (the last one counts), and none that may not be empty is.
-pub fn attributes_of(record: &LogRecord) -> Result<impl Iterator<Item = (&str, &str)>, NotACloudEvent> {
-    let headers = &record.headers;
-    let last = |name: &str| headers.iter().filter(|(found, _)| found.strip_prefix(PREFIX) == Some(name)).last().map(|(_, value)| value);
-    if last("specversion").ok_or(NotACloudEvent::Missing("specversion"))? != "1.0" {
+pub fn attributes_of(record: &LogRecord) -> Result<Vec<(&str, &str)>, NotACloudEvent> {
+    let mut attributes: Vec<(&str, &str)> = Vec::with_capacity(record.headers.len());
+    for (name, value) in record.headers.iter().filter_map(|(header, value)| Some((header.strip_prefix(PREFIX)?, value))) {
+        match attributes.iter_mut().find(|(found, _)| *found == name) {
+            Some(before) => before.1 = value,
+            None => attributes.push((name, value)),
+        }
+    }
+    let get = |name: &str| attributes.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
+    if get("specversion").ok_or(NotACloudEvent::Missing("specversion"))? != "1.0" {
         return Err(NotACloudEvent::Version);
     }
     for required in ["id", "source", "type"] {
-        last(required).filter(|value| !value.is_empty()).ok_or(NotACloudEvent::Missing(required))?;
+        get(required).filter(|value| !value.is_empty()).ok_or(NotACloudEvent::Missing(required))?;
     }
-    Ok(headers.iter().enumerate().filter_map(|(index, (header, value))| {
-        let name = header.strip_prefix(PREFIX)?;
-        let again = headers.iter().skip(index + 1).any(|(later, _)| later == header);
-        let unset = value.is_empty() && matches!(name, "subject" | "time");
-        (!again && !unset).then_some((name, value))
-    }))
+    attributes.retain(|(name, value)| !(value.is_empty() && matches!(*name, "subject" | "time")));
+    Ok(attributes)
 }
 
 #[cfg(test)]
@@ -203,7 +205,7 @@ mod tests {
         let record = record(headers);
         let copied = Attributes::from_record(&record).unwrap().to_headers(AVRO);
         let mut copied: Vec<_> = copied.iter().filter_map(|(name, value)| Some((name.strip_prefix("ce_")?, value))).collect();
-        let mut borrowed: Vec<_> = attributes_of(&record).unwrap().collect();
+        let mut borrowed: Vec<_> = attributes_of(&record).unwrap();
         copied.sort_unstable();
         borrowed.sort_unstable();
         assert_eq!(borrowed, copied);

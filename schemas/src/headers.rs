@@ -46,15 +46,23 @@ impl Headers {
 
     /// The first value of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        // Looked for several times in every delivery: lengths tell most names apart.
+        self.value_at(self.position(name)?)
+    }
+
+    /// Where the first of that name stands, for those who ask for it often.
+    pub fn position(&self, name: &str) -> Option<usize> {
         let mut start = 0;
-        for &(name_end, value_end) in &self.ends {
-            if name_end - start == name.len() && self.text.get(start..name_end) == Some(name) {
-                return self.text.get(name_end..value_end);
-            }
-            start = value_end;
-        }
-        None
+        self.ends.iter().position(|&(name_end, value_end)| {
+            let here = std::mem::replace(&mut start, value_end)..name_end;
+            // Lengths tell most names apart.
+            here.len() == name.len() && self.text.get(here) == Some(name)
+        })
+    }
+
+    /// The value that stands there.
+    pub fn value_at(&self, position: usize) -> Option<&str> {
+        let (name_end, value_end) = *self.ends.get(position)?;
+        self.text.get(name_end..value_end)
     }
 
     /// How many there are.

@@ -141,7 +141,7 @@ pub fn render(record: &LogRecord) -> Result<Rendered, Unreadable> {
     // JSON names every field: some two and a half times the Avro.
     let mut event = Vec::with_capacity(512 + record.size_bytes() + value_bytes * 2);
     let mut separator = b'{';
-    for (name, value) in cloudevents::attributes_of(record).map_err(Unreadable::Attributes)?.filter(|(name, _)| is_free(name)) {
+    for (name, value) in cloudevents::attributes_of(record).map_err(Unreadable::Attributes)?.into_iter().filter(|(name, _)| is_free(name)) {
         put(&mut event, &mut separator, name, value);
     }
     if let Some(framed) = &record.value {
@@ -156,7 +156,7 @@ pub fn render(record: &LogRecord) -> Result<Rendered, Unreadable> {
 pub fn render_binary(record: &LogRecord) -> Result<RenderedBinary, Unreadable> {
     let Some(framed) = &record.value else { return render(record).map(RenderedBinary::from) };
     let attributes = cloudevents::attributes_of(record).map_err(Unreadable::Attributes)?;
-    let named = attributes.filter(|(name, _)| is_free(name) && is_attribute_name(name));
+    let named = attributes.into_iter().filter(|(name, _)| is_free(name) && is_attribute_name(name));
     let headers = named.map(|(name, value)| (["ce-", name].concat(), percent_encoded(value))).collect();
     let mut data = Vec::with_capacity(framed.len() * 3);
     avro::write_json(framed, &mut data).map_err(Unreadable::Value)?;

@@ -43,6 +43,9 @@ pub struct HubLimits {
     pub gate: GateLimits,
     /// How long the tail's position may stay unstored while nothing else changes.
     pub live_unstored_ms_max: u64,
+    /// How long other changes may while nothing waits for them: a commit costs as much as several
+    /// deliveries, however little it holds.
+    pub unstored_ms_max: u64,
 }
 
 /// The hub.
@@ -59,10 +62,12 @@ pub struct Hub {
     hungry: VecDeque<MemberId>,
     /// Those with something to persist.
     dirty: BTreeSet<MemberId>,
+    /// Something waits for the next commit.
+    commit_is_urgent: bool,
     committing: Option<Vec<MemberId>>,
     /// What is stored of the tail, or under way to be.
     live_stored: BTreeMap<Place, i64>,
-    live_stored_at_ms: u64,
+    stored_at_ms: u64,
     wakes: BTreeSet<(u64, MemberId)>,
     /// Kept from step to step, so that it need not grow again.
     machine_actions: Vec<machine::Action>,
@@ -85,8 +90,9 @@ impl Hub {
             next_member: 0,
             hungry: VecDeque::new(),
             dirty: BTreeSet::new(),
+            commit_is_urgent: false,
             committing: None,
-            live_stored_at_ms: 0,
+            stored_at_ms: 0,
             wakes: BTreeSet::new(),
             machine_actions: Vec::new(),
         }
@@ -97,7 +103,7 @@ impl Hub {
         match input {
             Input::Tail(records) => records.into_iter().for_each(|record| self.tail(now_ms, &record, actions)),
             Input::Chunk { reader, records, at_end } => {
-                let waiting = self.slots.take(reader, records, at_end);
+                let waiting = self.slots.take(now_ms, reader, records, at_end);
                 waiting.into_iter().for_each(|id| self.make_hungry(id));
             }
             Input::ReaderLost(reader) => {
@@ -182,22 +188,21 @@ impl Hub {
         member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect()
     }
 
-    /// What has changed, to be persisted together; at most one commit is out at a time.
-    pub fn take_commit(&mut self, now_ms: u64) -> Option<Commit> {
-        if self.committing.is_some() {
+    /// What has changed, to be persisted together, when it is due or somebody asks for it at once;
+    /// at most one commit is out at a time.
+    pub fn take_commit(&mut self, now_ms: u64, at_once: bool) -> Option<Commit> {
+        let is_due = at_once || self.commit_is_urgent || self.commit_due_ms().is_some_and(|due_ms| now_ms >= due_ms);
+        if !is_due || self.committing.is_some() {
             return None;
         }
-        let live_is_due = now_ms >= self.live_stored_at_ms.saturating_add(self.limits.live_unstored_ms_max);
-        if self.dirty.is_empty() && !live_is_due {
-            return None;
-        }
+        self.commit_is_urgent = false;
+        self.stored_at_ms = now_ms;
         let mut commit = Commit::default();
         for (place, end) in self.rings.ends() {
             if self.live_stored.insert(place, end) != Some(end) {
                 commit.live.push((place, end));
             }
         }
-        self.live_stored_at_ms = now_ms;
         for id in std::mem::take(&mut self.dirty) {
             let taken = self.members.get_mut(&id).and_then(|member| member.machine.take_commit());
             if let Some(machine::Commit { cursors, numbering, dead_letters }) = taken {
@@ -222,7 +227,14 @@ impl Hub {
             return Some(0);
         }
         let member = self.wakes.first().map(|(due_ms, _)| *due_ms);
-        [member, self.gate.wake_at_ms()].into_iter().flatten().min()
+        [member, self.gate.wake_at_ms(), self.slots.wake_at_ms(), self.commit_due_ms()].into_iter().flatten().min()
+    }
+
+    /// When what has changed is to be persisted at the latest. The tail's position changes all the
+    /// time.
+    fn commit_due_ms(&self) -> Option<u64> {
+        let unstored_ms_max = if self.dirty.is_empty() { self.limits.live_unstored_ms_max } else { self.limits.unstored_ms_max };
+        self.committing.is_none().then(|| self.stored_at_ms.saturating_add(unstored_ms_max))
     }
 
     /// A subscription.
@@ -307,6 +319,7 @@ impl Hub {
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.machine.has_changes() {
             self.dirty.insert(id);
+            self.commit_is_urgent |= member.machine.waits_for_commit();
         }
         let due_ms = [member.machine.wake_at_ms(), member.retry_at_ms].into_iter().flatten().min();
         if member.wake_at_ms != due_ms {

@@ -175,6 +175,16 @@ impl Machine {
         self.books.has_changes()
     }
 
+    /// Whether something waits for what has changed to be on disk: attempts, of which few are left
+    /// to be made without it, room for what comes next, or somebody who fetches.
+    pub fn waits_for_commit(&self) -> bool {
+        if !self.books.has_changes() || self.limits.in_flight_max == 0 {
+            return self.books.has_changes();
+        }
+        let line_is_short = self.attempts.len() + self.ready.len() < self.limits.in_flight_max;
+        line_is_short && (!self.uncommitted.is_empty() || self.room() <= self.books.settled())
+    }
+
     /// When `Tick` is due, if at all.
     pub fn wake_at_ms(&self) -> Option<u64> {
         if self.mode == Mode::Stopped {

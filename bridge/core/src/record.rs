@@ -27,6 +27,9 @@ pub struct Record {
     pub echo: bool,
     /// As it stands in the log.
     pub log: LogRecord,
+    /// Where in its headers its type and its event's id stand.
+    ce_type: Option<usize>,
+    event_id: Option<usize>,
     rendered: OnceLock<Result<Rendered, Unreadable>>,
     rendered_binary: OnceLock<Result<RenderedBinary, Unreadable>>,
 }
@@ -35,7 +38,8 @@ impl Record {
     /// A record that was read at a place.
     pub fn new(place: Place, log: LogRecord, echo: bool) -> Self {
         let lane = lane_of(&log);
-        Self { place, lane, echo, log, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
+        let (ce_type, event_id) = (log.headers.position("ce_type"), log.headers.position("ce_id"));
+        Self { place, lane, echo, log, ce_type, event_id, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
     }
 
     /// Its offset.
@@ -45,12 +49,16 @@ impl Record {
 
     /// Its event type.
     pub fn ce_type(&self) -> &str {
-        self.log.header("ce_type").unwrap_or_default()
+        self.header_at(self.ce_type)
     }
 
     /// Its event's id.
     pub fn event_id(&self) -> &str {
-        self.log.header("ce_id").unwrap_or_default()
+        self.header_at(self.event_id)
+    }
+
+    fn header_at(&self, position: Option<usize>) -> &str {
+        position.and_then(|position| self.log.headers.value_at(position)).unwrap_or_default()
     }
 
     /// A tombstone without its event.

@@ -120,6 +120,7 @@ fn hub(random: &mut Random, tail: &BTreeMap<Place, i64>) -> Hub {
             endpoint: endpoint::Limits { in_flight_max: 4, failures_to_open: 3, open_first_ms: 100, open_max_ms: 1_000 },
         },
         live_unstored_ms_max: 500,
+        unstored_ms_max: 20,
     };
     Hub::new(limits, Box::new(Open), tail.iter().map(|(place, at)| (*place, *at)))
 }
@@ -319,7 +320,7 @@ impl World {
             }
             self.step(Input::Persisted);
         } else {
-            self.commit = self.hub.take_commit(self.now_ms);
+            self.commit = self.hub.take_commit(self.now_ms, false);
         }
     }
 

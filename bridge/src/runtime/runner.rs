@@ -37,6 +37,8 @@ use crate::telemetry::OutcomeLabel;
 const TAIL_WAITING_MAX: usize = 4;
 /// Ends of attempts that are taken in together.
 const ENDED_TOGETHER: usize = 64;
+/// How long a settled delivery may stay unstored while nothing waits for its place.
+const UNSTORED_MS_MAX: u64 = 20;
 /// How often gauges are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -131,6 +133,7 @@ impl Runner {
                 endpoint,
             },
             live_unstored_ms_max: 1_000,
+            unstored_ms_max: UNSTORED_MS_MAX,
         };
         let hub =
             Hub::new(limits, Box::new(RemovalGuard(Arc::clone(&context.removals))), tail_from.iter().map(|(place, at)| (*place, *at)));
@@ -167,8 +170,10 @@ impl Runner {
         let mut ended = Vec::new();
         loop {
             self.perform();
-            self.start_commit();
+            self.start_commit(false);
             let wake_at = self.wake_at();
+            // Ends of attempts come in flocks: what is ready to run runs first, and they are taken in together.
+            tokio::task::yield_now().await;
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Drain(done)) => {
@@ -288,12 +293,12 @@ impl Runner {
         self.step(Input::Attempted { member, address, attempt, outcome, answered, entropy: rand::random() });
     }
 
-    fn start_commit(&mut self) {
+    fn start_commit(&mut self, at_once: bool) {
         if self.commit.is_some() {
             return;
         }
         let now_ms = self.now_ms();
-        let commit = self.hub.take_commit(now_ms);
+        let commit = self.hub.take_commit(now_ms, at_once || !self.waiting.is_empty() || !self.extra.is_empty());
         let waiting = std::mem::take(&mut self.waiting);
         if commit.is_none() && self.extra.is_empty() {
             tell(waiting);
@@ -554,7 +559,7 @@ impl Runner {
             let outcome = commit.await;
             self.committed(outcome);
         }
-        self.start_commit();
+        self.start_commit(true);
         if let Some(commit) = self.commit.take() {
             // A failure here costs repeated deliveries, no more.
             let _ = commit.await;

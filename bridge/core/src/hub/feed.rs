@@ -31,7 +31,7 @@ impl Hub {
         }
         if self.hungry.is_empty() {
             let (rings, mut readers) = (&self.rings, Vec::new());
-            self.slots.tidy(|place| rings.get(place).map_or(0, super::ring::Stretch::end), &mut readers);
+            self.slots.tidy(now_ms, |place| rings.get(place).map_or(0, super::ring::Stretch::end), &mut readers);
             actions.extend(readers.into_iter().map(Action::Reader));
         }
     }
@@ -89,14 +89,14 @@ impl Hub {
             }
             let Some(at) = self.members.get(&id).and_then(|member| member.detached.get(&place).copied()) else { return };
             let Some(ring) = self.rings.get(place) else { return };
-            let live = ring.end();
+            let (ring_start, live) = (ring.start(), ring.end());
             if at >= live {
                 return self.attach(now_ms, id, place, at, actions);
             }
             if self.members.get(&id).is_some_and(|member| member.machine.room() == 0 && at >= member.machine.scanned_to(place)) {
                 // Nothing new has room, and nothing old is to be read here.
                 self.pass(now_ms, id, place, at, actions);
-                return self.slots.leave(id, place);
+                return if at >= ring_start { self.slots.leave(id, place) } else { self.slots.stalled(id, place, at) };
             }
             if left == 0 {
                 self.pass(now_ms, id, place, at, actions);
@@ -107,7 +107,7 @@ impl Hub {
                 self.pass(now_ms, id, place, at, actions);
                 let mut readers = Vec::new();
                 let again = self.members.get(&id).is_some_and(|member| at < member.machine.scanned_to(place));
-                self.slots.ask(id, place, Wanted { at, again }, live, &mut readers);
+                self.slots.ask(now_ms, id, place, Wanted { at, again }, live, &mut readers);
                 actions.extend(readers.into_iter().map(Action::Reader));
                 return;
             };

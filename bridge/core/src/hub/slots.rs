@@ -22,6 +22,10 @@ const NEAR: i64 = 5_000;
 /// Hand-overs of one reader, after which others have their turn if any wait.
 const CHUNKS_A_TURN: usize = 16;
 
+/// How long a reader stays for those who have no room. A window that moves has room much sooner,
+/// and what a reader keeps and fetches ahead is memory.
+const KEPT_MS: u64 = 1_000;
+
 #[derive(Debug)]
 struct Slot {
     place: Place,
@@ -32,10 +36,12 @@ struct Slot {
     chunks: usize,
     /// More was asked for and has not come.
     fetching: bool,
+    /// When it was last asked for more, or gave some.
+    used_at_ms: u64,
     /// Those who have come to its end, until they have looked at what was handed over: before
     /// that it is nobody else's, or it would be given away with what it was opened for unread.
     waiting: BTreeSet<MemberId>,
-    /// Those who have stopped within it for want of room.
+    /// Those who have stopped within it, or at its end, for want of room.
     stalled: BTreeSet<MemberId>,
 }
 
@@ -93,12 +99,12 @@ impl Slots {
     }
 
     /// Somebody needs what stands at an offset, and nobody has it. Those who wait already come first.
-    pub fn ask(&mut self, member: MemberId, place: Place, wanted: Wanted, live: i64, actions: &mut Vec<ReaderAction>) {
+    pub fn ask(&mut self, now_ms: u64, member: MemberId, place: Place, wanted: Wanted, live: i64, actions: &mut Vec<ReaderAction>) {
         let in_line = self.wanted.contains_key(&(member, place));
         self.leave(member, place);
         let others_wait = !self.wanted.is_empty();
-        let joined = self.join(member, place, wanted.at, others_wait, actions);
-        if joined || (!others_wait && self.take_over(member, place, wanted, live, actions)) {
+        let joined = self.join(now_ms, member, place, wanted.at, others_wait, actions);
+        if joined || (!others_wait && self.take_over(now_ms, member, place, wanted, live, actions)) {
             return;
         }
         if !in_line {
@@ -108,13 +114,22 @@ impl Slots {
     }
 
     /// Waits for a reader that is about to come there.
-    fn join(&mut self, member: MemberId, place: Place, offset: i64, others_wait: bool, actions: &mut Vec<ReaderAction>) -> bool {
+    fn join(
+        &mut self,
+        now_ms: u64,
+        member: MemberId,
+        place: Place,
+        offset: i64,
+        others_wait: bool,
+        actions: &mut Vec<ReaderAction>,
+    ) -> bool {
         let near = |slot: &Slot| slot.place == place && (slot.stretch.end()..slot.stretch.end() + NEAR).contains(&offset);
         let goes_on = |slot: &Slot| slot.fetching || slot.chunks < CHUNKS_A_TURN || !others_wait;
         let Some((id, slot)) = self.slots.iter_mut().find(|(_, slot)| near(slot) && goes_on(slot)) else { return false };
         slot.waiting.insert(member);
         if !slot.fetching {
             slot.fetching = true;
+            slot.used_at_ms = now_ms;
             actions.push(ReaderAction::More(*id));
         }
         true
@@ -123,7 +138,15 @@ impl Slots {
     /// Opens a reader where there is a place for it: one that nobody goes on with gives way to
     /// somebody who would. Nobody takes it from itself before its turn is over, since opening one
     /// costs as much as reading thousands of records; but what is read again can't wait for that.
-    fn take_over(&mut self, member: MemberId, place: Place, wanted: Wanted, live: i64, actions: &mut Vec<ReaderAction>) -> bool {
+    fn take_over(
+        &mut self,
+        now_ms: u64,
+        member: MemberId,
+        place: Place,
+        wanted: Wanted,
+        live: i64,
+        actions: &mut Vec<ReaderAction>,
+    ) -> bool {
         if self.slots.len() >= self.readers_max {
             let is_idle = |slot: &Slot| !slot.fetching && slot.waiting.is_empty();
             let may_go = |slot: &Slot| wanted.again || slot.chunks >= CHUNKS_A_TURN || !slot.stalled.contains(&member);
@@ -132,13 +155,13 @@ impl Slots {
             self.slots.remove(&idle);
             actions.push(ReaderAction::Close(idle));
         }
-        self.open(place, wanted.at, member, live, actions);
+        self.open(now_ms, place, wanted.at, member, live, actions);
         true
     }
 
     /// Opens a reader for somebody and for all neighbours in the queue, from the hindmost of them:
     /// what costs is opening.
-    fn open(&mut self, place: Place, offset: i64, member: MemberId, live: i64, actions: &mut Vec<ReaderAction>) {
+    fn open(&mut self, now_ms: u64, place: Place, offset: i64, member: MemberId, live: i64, actions: &mut Vec<ReaderAction>) {
         let id = ReaderId(self.next);
         self.next += 1;
         let queued = self.wanted.iter().filter(|((_, wanted), queued)| *wanted == place && queued.at > offset - NEAR);
@@ -153,23 +176,30 @@ impl Slots {
         });
         let wanted = &self.wanted;
         self.queue.retain(|queued| wanted.contains_key(queued));
-        let slot =
-            Slot { place, stretch: Stretch::at(from), live_at_start: live, chunks: 0, fetching: true, waiting, stalled: BTreeSet::new() };
+        let (stretch, stalled) = (Stretch::at(from), BTreeSet::new());
+        let slot = Slot { place, stretch, live_at_start: live, chunks: 0, fetching: true, used_at_ms: now_ms, waiting, stalled };
         self.slots.insert(id, slot);
         actions.push(ReaderAction::Open(id, place, from));
     }
 
-    /// Somebody has stopped within a stretch for want of room.
+    /// Somebody has stopped for want of room. Its reader stays, until others wait for one: it will
+    /// be asked to go on, and opening one costs more.
     pub fn stalled(&mut self, member: MemberId, place: Place, offset: i64) {
-        let mut covered = false;
+        let mut has_reader = false;
         for slot in self.slots.values_mut().filter(|slot| slot.place == place) {
-            // Also where it has come as far as the ring, and needs no reader.
+            let is_ahead = slot.stretch.end() <= offset;
+            if is_ahead && slot.fetching && slot.waiting.contains(&member) {
+                // It looks at what comes before it says more.
+                has_reader = true;
+                continue;
+            }
             slot.waiting.remove(&member);
-            if !covered && slot.stretch.covers(offset) {
-                covered = true;
+            if !has_reader && (slot.stretch.covers(offset) || slot.stretch.end() == offset) {
+                has_reader = true;
                 slot.stalled.insert(member);
             }
         }
+        self.wanted.remove(&(member, place));
     }
 
     /// Somebody needs no reader in this partition any more.
@@ -183,7 +213,7 @@ impl Slots {
 
     /// Takes in what a reader has read, and gives those who have waited for it. With `at_end`
     /// the log has nothing more for now.
-    pub fn take(&mut self, id: ReaderId, records: Vec<Arc<Record>>, at_end: bool) -> Vec<MemberId> {
+    pub fn take(&mut self, now_ms: u64, id: ReaderId, records: Vec<Arc<Record>>, at_end: bool) -> Vec<MemberId> {
         let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
         for record in records {
             if record.offset() >= slot.stretch.end() {
@@ -197,6 +227,7 @@ impl Slots {
             slot.stretch.extend_to(slot.live_at_start);
         }
         slot.fetching = false;
+        slot.used_at_ms = now_ms;
         slot.chunks += 1;
         slot.waiting.iter().copied().collect()
     }
@@ -206,10 +237,16 @@ impl Slots {
         self.slots.remove(&id).map(|slot| slot.waiting.into_iter().chain(slot.stalled).collect()).unwrap_or_default()
     }
 
+    /// When `tidy` may close a reader that it would not close now.
+    pub fn wake_at_ms(&self) -> Option<u64> {
+        let kept = self.slots.values().filter(|slot| slot.waiting.is_empty());
+        kept.map(|slot| slot.used_at_ms.saturating_add(KEPT_MS)).min()
+    }
+
     /// Closes readers that nobody uses and gives places to those who wait.
-    pub fn tidy(&mut self, live: impl Fn(Place) -> i64, actions: &mut Vec<ReaderAction>) {
+    pub fn tidy(&mut self, now_ms: u64, live: impl Fn(Place) -> i64, actions: &mut Vec<ReaderAction>) {
         self.slots.retain(|id, slot| {
-            let used = !slot.waiting.is_empty() || !slot.stalled.is_empty();
+            let used = !slot.waiting.is_empty() || (!slot.stalled.is_empty() && now_ms < slot.used_at_ms.saturating_add(KEPT_MS));
             if !used {
                 actions.push(ReaderAction::Close(*id));
             }
@@ -218,7 +255,8 @@ impl Slots {
         while let Some((member, place)) = self.queue.pop_front() {
             let Some(wanted) = self.wanted.get(&(member, place)).copied() else { continue };
             let others_wait = self.wanted.len() > 1;
-            if self.join(member, place, wanted.at, others_wait, actions) || self.take_over(member, place, wanted, live(place), actions) {
+            let joined = self.join(now_ms, member, place, wanted.at, others_wait, actions);
+            if joined || self.take_over(now_ms, member, place, wanted, live(place), actions) {
                 self.wanted.remove(&(member, place));
             } else {
                 self.queue.push_front((member, place));
@@ -235,19 +273,21 @@ mod tests {
     const HERE: Place = Place { topic: 1, partition: 0 };
     const THERE: Place = Place { topic: 1, partition: 1 };
 
+    const NOW_MS: u64 = 5_000;
+
     fn asked(slots: &mut Slots, member: u32, place: Place, offset: i64) -> Vec<ReaderAction> {
         wanted(slots, member, place, Wanted { at: offset, again: false })
     }
 
     fn wanted(slots: &mut Slots, member: u32, place: Place, wanted: Wanted) -> Vec<ReaderAction> {
         let mut actions = Vec::new();
-        slots.ask(MemberId(member), place, wanted, 100_000, &mut actions);
+        slots.ask(NOW_MS, MemberId(member), place, wanted, 100_000, &mut actions);
         actions
     }
 
     fn tidied(slots: &mut Slots) -> Vec<ReaderAction> {
         let mut actions = Vec::new();
-        slots.tidy(|_| 100_000, &mut actions);
+        slots.tidy(NOW_MS, |_| 100_000, &mut actions);
         actions
     }
 
@@ -256,7 +296,7 @@ mod tests {
         let mut slots = Slots::new(1, 100);
         assert_eq!(asked(&mut slots, 1, HERE, 7), [ReaderAction::Open(ReaderId(0), HERE, 7)]);
         assert_eq!(asked(&mut slots, 1, THERE, 9), []);
-        assert_eq!(slots.take(ReaderId(0), Vec::new(), true), [MemberId(1)]);
+        assert_eq!(slots.take(NOW_MS, ReaderId(0), Vec::new(), true), [MemberId(1)]);
         // Whoever reads two partitions asks for the other one first.
         assert_eq!(asked(&mut slots, 1, THERE, 9), []);
         assert!(slots.covering(HERE, 7).is_some());
@@ -268,15 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_stays_for_a_while_for_whoever_has_no_room() {
+        let mut slots = Slots::new(1, 100);
+        asked(&mut slots, 1, HERE, 7);
+        slots.stalled(MemberId(1), HERE, 7);
+        assert_eq!(tidied(&mut slots), [], "what it was asked for is still to come");
+        assert_eq!(slots.take(NOW_MS, ReaderId(0), Vec::new(), false), [MemberId(1)]);
+        slots.stalled(MemberId(1), HERE, 7);
+        assert_eq!((tidied(&mut slots), slots.wake_at_ms()), (Vec::new(), Some(NOW_MS + KEPT_MS)));
+        let mut actions = Vec::new();
+        slots.tidy(NOW_MS + KEPT_MS, |_| 100_000, &mut actions);
+        assert_eq!((actions, slots.wake_at_ms()), (vec![ReaderAction::Close(ReaderId(0))], None));
+    }
+
+    #[test]
     fn who_reads_on_and_on_gives_way_to_those_who_wait() {
         let mut slots = Slots::new(1, 100);
         asked(&mut slots, 1, HERE, 0);
         asked(&mut slots, 2, THERE, 0);
         for _ in 1..CHUNKS_A_TURN {
-            slots.take(ReaderId(0), Vec::new(), false);
+            slots.take(NOW_MS, ReaderId(0), Vec::new(), false);
             assert_eq!(asked(&mut slots, 1, HERE, 0), [ReaderAction::More(ReaderId(0))]);
         }
-        slots.take(ReaderId(0), Vec::new(), false);
+        slots.take(NOW_MS, ReaderId(0), Vec::new(), false);
         assert_eq!(asked(&mut slots, 1, HERE, 0), []);
         assert_eq!(tidied(&mut slots), [ReaderAction::Close(ReaderId(0)), ReaderAction::Open(ReaderId(1), THERE, 0)]);
         slots.leave(MemberId(2), THERE);
@@ -293,7 +347,7 @@ mod tests {
         slots.leave(MemberId(1), THERE);
         // The fourth is too far behind the first in line, and the fifth too far ahead.
         assert_eq!(tidied(&mut slots), [ReaderAction::Close(ReaderId(0)), ReaderAction::Open(ReaderId(1), HERE, 5_500)]);
-        assert_eq!(slots.take(ReaderId(1), Vec::new(), false), [MemberId(2), MemberId(3)]);
+        assert_eq!(slots.take(NOW_MS, ReaderId(1), Vec::new(), false), [MemberId(2), MemberId(3)]);
         assert_eq!(slots.queued(), 2);
         // Who is in the ring already needs it no more.
         slots.stalled(MemberId(2), HERE, 90_000);

@@ -117,6 +117,11 @@ impl Books {
         self.pending + self.settled + self.settling.unwrap_or(0)
     }
 
+    /// Places that the next commit frees.
+    pub(super) fn settled(&self) -> usize {
+        self.settled
+    }
+
     /// Nothing is settled that is not on disk.
     pub(super) fn is_clear(&self) -> bool {
         self.settled == 0 && self.settling.is_none()

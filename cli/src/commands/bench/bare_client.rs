@@ -1,9 +1,10 @@
 //! The HTTP clients that the bridge is held against.
 //!
-//! [`post_all`] writes requests to kept-alive sockets and reads the answers' heads: no library
-//! and no allocation, so that nothing but wrk is faster. Its requests are rendered and signed
-//! beforehand. [`post_all_by_channel`] is the bridge's own webhook channel with nothing around it:
-//! it makes, signs and posts the same messages.
+//! [`post_all`] is the baseline: hyper's client, a connection for each sender, posting what was
+//! rendered and signed beforehand. [`post_all_by_socket`] writes whole requests to sockets and looks for
+//! the end of the answer's head: no client at all, which shows what the system and the receiver cost.
+//! [`post_all_by_channel`] is the bridge's own webhook channel with nothing around it: it makes, signs
+//! and posts the same messages.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, bail, ensure};
 use axum::body::Bytes;
+use axum::http::header::{HOST, USER_AGENT};
+use axum::http::{Request, StatusCode};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use ryggrad_bridge::channel::webhook::{self, TargetOptions, Webhook, WebhookOptions};
 use ryggrad_bridge_core::delivery::{Numbered, delivery_id, render, structured};
 use ryggrad_bridge_core::egress::EgressPolicy;
@@ -71,16 +77,75 @@ impl Message {
     }
 }
 
-/// Posts all messages over that many sockets.
-pub async fn post_all(address: SocketAddr, messages: &Arc<Vec<Message>>, connections: usize) -> anyhow::Result<()> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut senders = JoinSet::new();
-    for _ in 0..connections {
-        let (next, messages) = (Arc::clone(&next), Arc::clone(messages));
+/// What is to be posted, and how.
+#[derive(Clone)]
+pub struct Load {
+    /// Messages, each to be posted `times` times.
+    pub messages: Arc<Vec<Message>>,
+    /// How often.
+    pub times: usize,
+    /// Connections, each with one request at a time.
+    pub connections: usize,
+}
+
+impl Load {
+    /// How many requests that makes.
+    pub fn requests(&self) -> usize {
+        self.messages.len() * self.times
+    }
+
+    /// Gives out the messages to whoever asks next.
+    fn turns(&self) -> Turns {
+        Turns { load: self.clone(), next: Arc::default() }
+    }
+}
+
+#[derive(Clone)]
+struct Turns {
+    load: Load,
+    next: Arc<AtomicUsize>,
+}
+
+impl Turns {
+    fn next(&self) -> Option<&Message> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        if turn >= self.load.requests() { None } else { self.load.messages.get(turn % self.load.messages.len()) }
+    }
+}
+
+/// Posts with hyper's client.
+pub async fn post_all(address: SocketAddr, load: &Load) -> anyhow::Result<()> {
+    let (turns, mut senders) = (load.turns(), JoinSet::new());
+    for _ in 0..load.connections {
+        let turns = turns.clone();
         senders.spawn(async move {
-            let mut stream = TcpStream::connect(address).await.context("cannot connect to the receiver")?;
-            stream.set_nodelay(true)?;
-            while let Some(message) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let stream = connect(address).await?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            let connection = tokio::spawn(connection);
+            while let Some(message) = turns.next() {
+                let mut request = Request::post(PATH).header(HOST, "localhost").header(USER_AGENT, "ryggrad/bench");
+                for (name, value) in message.headers() {
+                    request = request.header(name, value);
+                }
+                sender.ready().await?;
+                let answer = sender.send_request(request.body(Full::new(message.body.clone()))?).await?;
+                ensure!(answer.status() == StatusCode::NO_CONTENT, "the receiver answered {}", answer.status());
+            }
+            drop(sender);
+            Ok(connection.await??)
+        });
+    }
+    finish(senders).await
+}
+
+/// Posts by writing to sockets.
+pub async fn post_all_by_socket(address: SocketAddr, load: &Load) -> anyhow::Result<()> {
+    let (turns, mut senders) = (load.turns(), JoinSet::new());
+    for _ in 0..load.connections {
+        let turns = turns.clone();
+        senders.spawn(async move {
+            let mut stream = connect(address).await?;
+            while let Some(message) = turns.next() {
                 stream.write_all(&message.request).await?;
                 read_answer(&mut stream).await?;
             }
@@ -88,6 +153,12 @@ pub async fn post_all(address: SocketAddr, messages: &Arc<Vec<Message>>, connect
         });
     }
     finish(senders).await
+}
+
+async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.context("cannot connect to the receiver")?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Reads an answer without a body.
@@ -103,17 +174,16 @@ async fn read_answer(stream: &mut TcpStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Posts all messages by the bridge's webhook channel, so many at the same time.
-pub async fn post_all_by_channel(sink: &str, secret: &Secret, messages: &Arc<Vec<Message>>, in_flight: usize) -> anyhow::Result<()> {
+/// Posts by the bridge's webhook channel.
+pub async fn post_all_by_channel(sink: &str, secret: &Secret, load: &Load) -> anyhow::Result<()> {
     let policy = EgressPolicy { development: true, ..EgressPolicy::default() };
     let channel = Webhook::new(WebhookOptions { policy, ..WebhookOptions::default() })?;
     let options = TargetOptions { sink: sink.to_owned(), secrets: vec![secret.clone()], ..TargetOptions::default() };
-    let (target, next) = (Arc::new(channel.target(options)?), Arc::new(AtomicUsize::new(0)));
-    let mut senders = JoinSet::new();
-    for _ in 0..in_flight {
-        let (channel, target, next, messages) = (channel.clone(), Arc::clone(&target), Arc::clone(&next), Arc::clone(messages));
+    let (target, turns, mut senders) = (Arc::new(channel.target(options)?), load.turns(), JoinSet::new());
+    for _ in 0..load.connections {
+        let (channel, target, turns) = (channel.clone(), Arc::clone(&target), turns.clone());
         senders.spawn(async move {
-            while let Some(Message { id, body, .. }) = messages.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(Message { id, body, .. }) = turns.next() {
                 let message = webhook::Message { id: id.clone(), content_type: STRUCTURED_JSON, headers: Vec::new(), body: body.clone() };
                 let attempt = channel.attempt(&target, message).await;
                 ensure!(matches!(attempt.answer, Answer::Status { code: 204, .. }), "an attempt ended as {attempt:?}");

@@ -14,7 +14,7 @@ use ryggrad_schemas::{Catalogue, EncodedRecord, LogRecord};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::bare_client::{Message, post_all, post_all_by_channel};
+use super::bare_client::{Load, Message, post_all, post_all_by_channel, post_all_by_socket};
 use super::ground::Ground;
 use super::population::Population;
 use super::receiver::{Received, Receiver};
@@ -30,16 +30,17 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 EXAMPLES
-  ./ryggrad bench deliver                              five rounds of 20000 events
+  ./ryggrad bench deliver                              10 subscriptions, five rounds of 20000 events
+  ./ryggrad bench deliver --subscriptions 1            what is shared by nobody
   ./ryggrad bench deliver --events 5000 --runs 3       quicker, less certain
 
 WHAT IS COMPARED
-  Ryggrad   a real bridge with its default settings (16 attempts at the same time for each
-            subscription) and a new subscription from the beginning of a topic that holds the
-            events already: read Kafka, decode Avro, match, render JSON, sign, POST, settle and
-            store the cursor, in order for each key.
-  baseline  a bare client: the very same requests, rendered and signed beforehand, written to as
-            many kept-alive sockets as the bridge makes attempts at the same time.
+  Ryggrad   a real bridge with its default settings and new subscriptions from the beginning of a
+            topic that holds the events already: read Kafka, decode Avro, match, render JSON, sign,
+            POST, settle and store the cursors, in order for each key of each subscription.
+  baseline  a bare HTTP client: hyper's, posting the very same requests, rendered and signed
+            beforehand, over as many kept-alive connections as the bridge has at most.
+  socket    for comparison, the same bytes written to as many sockets by no client at all.
   channel   for comparison, the bridge's webhook channel with nothing around it: it signs and posts
             the same bodies, rendered beforehand.
   check     wrk posting one body of middling size over as many connections: the baseline must
@@ -54,18 +55,18 @@ WHAT IS COMPARED
   invented events must never enter a real one.
 
 WHAT LIMITS IT
-  CPU for each event: decoding, rendering, signing and the HTTP exchange. One worker task for
-  each subscription decodes and renders; attempts run beside it. The receiver shares the machine.")]
+  CPU for each delivery: rendering, signing and the HTTP exchange. Broker and receiver share the
+  machine.")]
 pub struct DeliverArgs {
     /// Events in the topic
     #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     events: u32,
+    /// Subscriptions, each of which gets all events
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    subscriptions: u32,
     /// Measured rounds, after one to warm up
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Attempts at the same time, of all contestants
-    #[arg(long, value_name = "COUNT", default_value_t = BridgeConfig::default().in_flight_max)]
-    in_flight: usize,
     /// Folder with Kafka's jars
     #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
     jars: Option<PathBuf>,
@@ -73,32 +74,42 @@ pub struct DeliverArgs {
 
 /// Measures and prints.
 pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
-    ensure!(args.in_flight > 0, "--in-flight must be at least 1");
     let ground = Ground::open(None, args.jars.as_ref()).await?;
     let secret = Secret::from_bytes(rand::random::<[u8; 32]>().to_vec())?;
     let messages = Arc::new(publish(&ground, usize::try_from(args.events)?, &secret).await?);
-    let bytes = messages.iter().map(|message| message.body.len() as u64).sum();
+    let (bytes, times) = (messages.iter().map(|message| message.body.len() as u64).sum::<u64>(), usize::try_from(args.subscriptions)?);
     let middling = middling(&messages, bytes)?;
-    note(format!("· {} events in the topic, bodies of {} bytes", messages.len(), bytes / messages.len() as u64));
+    note(format!(
+        "· {} events in the topic, bodies of {} bytes, {times} subscriptions",
+        messages.len(),
+        bytes / messages.len() as u64
+    ));
     let wrk = Wrk::prepare(ground.folder(), middling).await?;
     if wrk.is_none() {
         note("warning: wrk is missing, so the baseline goes unchecked; apt-get install wrk, or start with ./ryggrad bench");
     }
+    let defaults = BridgeConfig::default();
+    let connections = defaults.endpoint_in_flight_max.min(defaults.in_flight_max * times);
+    let load = Load { messages: Arc::clone(&messages), times, connections };
+    let owed = Owed { bodies: load.requests() as u64, bytes: bytes * times as u64 };
     let receiver = Receiver::start()?;
-    let bridge = RunningBridge::start(&ground, |config| config.in_flight_max = args.in_flight).await?;
+    let bridge = RunningBridge::start(&ground, |_| ()).await?;
     let mut rates = Rates::default();
     for round in 0..=args.runs {
         let mut measured = Rates::default();
         receiver.reset();
-        post_all(receiver.address(), &messages, args.in_flight).await?;
-        measured.baseline.push(complete(receiver.received(), &messages, bytes)?.rate());
+        post_all(receiver.address(), &load).await?;
+        measured.baseline.push(owed.complete(receiver.received())?.rate());
         receiver.reset();
-        post_all_by_channel(&receiver.sink(), &secret, &messages, args.in_flight).await?;
-        measured.library.push(complete(receiver.received(), &messages, bytes)?.rate());
-        measured.ours.push(deliver(&bridge, &receiver, &messages, bytes).await?.rate());
+        post_all_by_socket(receiver.address(), &load).await?;
+        measured.besides.insert("socket", vec![owed.complete(receiver.received())?.rate()]);
+        receiver.reset();
+        post_all_by_channel(&receiver.sink(), &secret, &load).await?;
+        measured.besides.insert("channel", vec![owed.complete(receiver.received())?.rate()]);
+        measured.ours.push(deliver(&bridge, &receiver, times, &owed).await?.rate());
         if let Some(wrk) = &wrk {
             receiver.reset();
-            wrk.run(&receiver.sink(), args.in_flight).await?;
+            wrk.run(&receiver.sink(), connections).await?;
             measured.check.push(receiver.received().rate());
         }
         note(format!("· round {round}{}: {}", if round == 0 { " (warm-up)" } else { "" }, measured.in_short()));
@@ -108,7 +119,22 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
     }
     bridge.stop().await?;
     ground.close().await?;
-    rates.print("deliver", &Names { baseline: "bare client", library: "channel", check: "wrk" })
+    rates.print("deliver", &Names { baseline: "bare client", check: "wrk" })
+}
+
+/// What has to come in.
+struct Owed {
+    bodies: u64,
+    bytes: u64,
+}
+
+impl Owed {
+    /// What came in, if it is every message as often as it is owed.
+    fn complete(&self, received: Received) -> anyhow::Result<Received> {
+        ensure!(received.bodies == self.bodies, "{} messages were to be delivered, {} came in", self.bodies, received.bodies);
+        ensure!(received.bytes == self.bytes, "{} bytes were to be delivered, {} came in", self.bytes, received.bytes);
+        Ok(received)
+    }
 }
 
 /// Publishes a registry's changes and gives the messages that they become.
@@ -154,22 +180,14 @@ fn middling(messages: &[Message], bytes: u64) -> anyhow::Result<&Message> {
     messages.iter().min_by_key(|message| mean.abs_diff(message.body.len() as u64)).context("there are no events")
 }
 
-/// What came in, if it is every message once.
-fn complete(received: Received, messages: &[Message], bytes: u64) -> anyhow::Result<Received> {
-    let expected = messages.len() as u64;
-    ensure!(received.bodies == expected, "{expected} messages were to be delivered, {} came in", received.bodies);
-    ensure!(received.bytes == bytes, "{bytes} bytes were to be delivered, {} came in", received.bytes);
-    Ok(received)
-}
-
-/// One new subscription from the beginning to the end of the topic.
-async fn deliver(bridge: &RunningBridge, receiver: &Receiver, messages: &[Message], bytes: u64) -> anyhow::Result<Received> {
+/// New subscriptions from the beginning to the end of the topic.
+async fn deliver(bridge: &RunningBridge, receiver: &Receiver, subscriptions: usize, owed: &Owed) -> anyhow::Result<Received> {
     receiver.reset();
     let wish = json!({"types": ["no.ryggrad.*"], "sink": receiver.sink(), "start": "beginning", "verify": "none"});
-    let made = bridge.api().subscribe(&wish).await?;
-    let received = receiver.wait_for(messages.len() as u64, RUN_TIMEOUT).await?;
-    bridge.api().delete(&made).await?;
+    let made = bridge.api().subscribe_all(std::iter::repeat_n(wish, subscriptions)).await?;
+    let received = receiver.wait_for(owed.bodies, RUN_TIMEOUT).await?;
+    bridge.api().delete_all(&made).await?;
     // Nothing may have come twice meanwhile.
-    complete(receiver.received(), messages, bytes)?;
+    owed.complete(receiver.received())?;
     Ok(received)
 }

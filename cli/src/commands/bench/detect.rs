@@ -98,7 +98,7 @@ pub async fn run(args: DetectArgs) -> anyhow::Result<()> {
     let found = ground.count(&topic).await?;
     ensure!(found == rows, "nothing had changed, but the topic has {found} events after {rows}");
     ground.close().await?;
-    rates.print("detect", &Names { baseline: "parsing", library: "", check: "" })
+    rates.print("detect", &Names { baseline: "parsing", check: "" })
 }
 
 async fn compare(ground: &Ground, source: &Source, event_type: &EventType, file: &Path) -> anyhow::Result<Duration> {

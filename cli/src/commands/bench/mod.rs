@@ -22,6 +22,8 @@ mod receiver;
 mod running_bridge;
 mod wrk;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
@@ -65,8 +67,8 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
 struct Rates {
     ours: Vec<f64>,
     baseline: Vec<f64>,
-    /// A library that is no baseline, being slower than one should be, but that we build on.
-    library: Vec<f64>,
+    /// What is measured beside, by name.
+    besides: BTreeMap<&'static str, Vec<f64>>,
     /// The foreign tool.
     check: Vec<f64>,
 }
@@ -74,7 +76,6 @@ struct Rates {
 /// What the contestants are called.
 struct Names {
     baseline: &'static str,
-    library: &'static str,
     check: &'static str,
 }
 
@@ -82,14 +83,17 @@ impl Rates {
     fn append(&mut self, mut other: Self) {
         self.ours.append(&mut other.ours);
         self.baseline.append(&mut other.baseline);
-        self.library.append(&mut other.library);
+        for (name, mut rates) in other.besides {
+            self.besides.entry(name).or_default().append(&mut rates);
+        }
         self.check.append(&mut other.check);
     }
 
     /// The latest of each, in one line.
     fn in_short(&self) -> String {
-        let latest = [("Ryggrad", &self.ours), ("baseline", &self.baseline), ("library", &self.library), ("check", &self.check)];
-        let told: Vec<String> = latest.iter().filter_map(|(who, rates)| Some(format!("{who} {:.0}", rates.last()?))).collect();
+        let contestants = [("Ryggrad", &self.ours), ("baseline", &self.baseline), ("check", &self.check)];
+        let latest = contestants.into_iter().chain(self.besides.iter().map(|(name, rates)| (*name, rates)));
+        let told: Vec<String> = latest.filter_map(|(who, rates)| Some(format!("{who} {:.0}", rates.last()?))).collect();
         format!("{} a second", told.join(", "))
     }
 
@@ -99,9 +103,11 @@ impl Rates {
         let mut stdout = Output::stdout();
         stdout.line(&format!("figure {name}-events {ours:.0} events/s"))?;
         stdout.line(&format!("figure {name}-baseline {baseline:.0} events/s"))?;
-        if let Some(library) = median(&self.library) {
-            stdout.line(&format!("figure {name}-{} {library:.0} events/s", names.library))?;
-            stdout.line(&format!("ratio {name}-{} {:.2}", names.library, ours / library))?;
+        for (beside, rates) in &self.besides {
+            if let Some(rate) = median(rates) {
+                stdout.line(&format!("figure {name}-{beside} {rate:.0} events/s"))?;
+                stdout.line(&format!("ratio {name}-{beside} {:.2}", ours / rate))?;
+            }
         }
         if let Some(check) = median(&self.check) {
             let reached = baseline / check;

@@ -112,7 +112,7 @@ pub async fn run(args: PublishArgs) -> anyhow::Result<()> {
     }
     bench.forget_positions().await?;
     bench.ground.close().await?;
-    rates.print("publish", &Names { baseline: "bare librdkafka", library: "", check: "ProducerPerformance" })
+    rates.print("publish", &Names { baseline: "bare librdkafka", check: "ProducerPerformance" })
 }
 
 impl Bench {
