@@ -179,7 +179,11 @@ impl Hub {
     /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches.
     pub fn fetch(&self, id: MemberId, after: u64, limit: usize) -> Vec<Parcel> {
         let Some(member) = self.members.get(&id) else { return Vec::new() };
-        member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect()
+        let mut parcels: Vec<Parcel> = member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect();
+        // The last look before they leave, as in `begin`: a notice takes the place of what must stay.
+        let withheld = |parcel: &Parcel| parcel.record.as_ref().is_some_and(|record| self.guard.withholds(record.leaving()));
+        parcels.iter_mut().filter(|parcel| withheld(parcel)).for_each(|parcel| parcel.record = None);
+        parcels
     }
 
     /// What has changed, to be persisted together; at most one commit is out at a time.
@@ -377,7 +381,8 @@ impl Hub {
         let mut parcels = Vec::new();
         if let Some(member) = self.members.get_mut(&id)
             && let Some(deliveries) = member.attempts.remove(&attempt)
-            && member.machine.mode() == machine::Mode::Running
+            // It may have waited here since before the receiver asked for a pause.
+            && member.machine.may_attempt(now_ms)
         {
             parcels.extend(deliveries.into_iter().map(|delivery| member.parcel(delivery)));
         }
