@@ -256,7 +256,7 @@ impl Hub {
         for id in self.types.wanting(record.ce_type()) {
             let attached = self.members.get(&id).is_some_and(|member| member.is_attached(record.place));
             if attached && !self.offer(now_ms, id, record, actions) {
-                self.detach(now_ms, id, record.place, record.offset(), actions);
+                self.detach(now_ms, id, record.place, record.stop_at(), actions);
             }
         }
     }

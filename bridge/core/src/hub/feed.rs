@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::exchange::{Action, MemberId};
+use super::member::again_from;
 use super::slots::Wanted;
 use crate::cursor::Place;
 use crate::machine::{self, PATIENCE_MS, Verdict};
@@ -73,7 +74,7 @@ impl Hub {
                 self.drive(now_ms, id, machine::Input::Attached { place, attached: false }, actions);
             }
             if let Some(member) = self.members.get_mut(&id) {
-                let at = member.machine.read_from(place);
+                let at = again_from(&member.machine, place);
                 member.detached.insert(place, at);
             }
             self.slots.leave(id, place);
@@ -121,9 +122,10 @@ impl Hub {
             for record in bite {
                 let offset = record.offset();
                 if !self.consider(now_ms, id, &record, actions) {
-                    self.go_to(id, place, offset);
-                    self.pass(now_ms, id, place, offset, actions);
-                    self.slots.stalled(id, place, offset);
+                    let at = record.stop_at();
+                    self.go_to(id, place, at);
+                    self.pass(now_ms, id, place, at, actions);
+                    self.slots.stalled(id, place, at);
                     return self.refused(now_ms, id);
                 }
                 self.go_to(id, place, offset + 1);

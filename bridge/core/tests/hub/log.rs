@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::hub::Guard;
+use ryggrad_bridge_core::matching::Echoes;
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::removal::Leaving;
 use ryggrad_schemas::LogRecord;
@@ -40,7 +41,11 @@ pub struct Entry {
     pub published: u64,
     /// Compaction has taken it.
     pub gone: bool,
+    /// It is the tombstone of the event at this offset, right before it.
+    pub ends: Option<i64>,
     record: Arc<Record>,
+    /// The same, as it is read right behind its event.
+    echo: Option<Arc<Record>>,
 }
 
 /// A key's records below the offset must not leave in attempts begun later.
@@ -65,26 +70,35 @@ pub fn places() -> impl Iterator<Item = Place> {
     (0..PARTITIONS).map(place)
 }
 
-fn record(partition: i32, offset: i64, index: usize, key: u64, kind: usize) -> LogRecord {
-    let headers = [("ce_id", format!("{partition}-{index}").as_str()), ("ce_type", KINDS[kind])].into_iter().collect();
-    let (key, value) = (Some(format!("k{key}")), Some(vec![0; 50]));
-    LogRecord { topic: "t".to_owned(), partition, offset, timestamp_ms: 0, key, value, headers }
+/// An event; with `ends` its tombstone.
+fn entry(partition: i32, offset: i64, key: u64, kind: usize, ends: Option<i64>) -> Entry {
+    let id = format!("{partition}-{}", ends.unwrap_or(offset));
+    let headers = [("ce_id", id.as_str()), ("ce_type", KINDS[kind])].into_iter().collect();
+    let (name, value) = (Some(format!("k{key}")), ends.is_none().then(|| vec![0; 50]));
+    let record = LogRecord { topic: "t".to_owned(), partition, offset, timestamp_ms: 0, key: name, value, headers };
+    let echo = ends.map(|_| Arc::new(Record::new(place(partition), record.clone(), true)));
+    let record = Arc::new(Record::new(place(partition), record, false));
+    Entry { offset, key, kind: 1 << kind, published: 0, gone: false, ends, record, echo }
 }
 
 impl Log {
     pub fn new(random: &mut Random, events: usize) -> Self {
         let partition = |partition| {
             let mut offset = random.below(5) as i64;
-            let entries = (0..events).map(|index| {
+            let mut entries = Vec::with_capacity(events);
+            while entries.len() < events {
                 // Transaction markers leave gaps.
                 offset += 1 + if random.chance(20) { random.below(4) as i64 } else { 0 };
                 // A hot key fills its lane.
                 let key = if random.chance(30) { 0 } else { random.below(KEYS) };
                 let kind = random.one_of(&[0, 0, 0, 0, 1, 2, 3]);
-                let record = Arc::new(Record::new(place(partition), record(partition, offset, index, key, kind), false));
-                Entry { offset, key, kind: 1 << kind, published: 0, gone: false, record }
-            });
-            entries.collect::<Vec<_>>()
+                entries.push(entry(partition, offset, key, kind, None));
+                if random.chance(8) && entries.len() < events {
+                    offset += 1;
+                    entries.push(entry(partition, offset, key, kind, Some(offset - 1)));
+                }
+            }
+            entries
         };
         Self { partitions: (0..PARTITIONS).map(partition).collect(), published: vec![0; PARTITIONS as usize], removed: BTreeMap::new() }
     }
@@ -115,11 +129,21 @@ impl Log {
         }
     }
 
-    /// Up to so many readable records from an offset on.
-    pub fn read(&self, place: Place, from: i64, count: usize) -> Vec<Arc<Record>> {
+    /// Up to so many readable records from an offset on, as a reading tells echoes that goes on.
+    pub fn read(&self, place: Place, from: i64, count: usize, echoes: &mut Echoes) -> Vec<Arc<Record>> {
         let entries = self.published(place);
         let first = entries.partition_point(|entry| entry.offset < from);
-        entries[first..].iter().filter(|entry| !entry.gone).take(count).map(|entry| Arc::clone(&entry.record)).collect()
+        let found = entries[first..].iter().filter(|entry| !entry.gone).take(count);
+        let read = |entry: &Entry| {
+            let echo = echoes.is_echo(&entry.record.log);
+            Arc::clone(entry.echo.as_ref().filter(|_| echo).unwrap_or(&entry.record))
+        };
+        found.map(read).collect()
+    }
+
+    /// The record itself, whether or not compaction has taken it.
+    pub fn record(&self, place: Place, offset: i64) -> Option<Arc<Record>> {
+        self.entry(place, offset).map(|entry| Arc::clone(&entry.record))
     }
 
     pub fn entry(&self, place: Place, offset: i64) -> Option<&Entry> {

@@ -1,7 +1,7 @@
 //! The hub under a seeded scheduler with virtual time: three subscriptions on one tail, a ring that
 //! holds little, too few readers, receivers that fail, hang, lie, throttle and vanish, one that
-//! fetches, owners who change their minds, keys that are removed, a log that is compacted, and
-//! crashes at any step.
+//! fetches, owners who change their minds, keys that are removed, a log with tombstones that is
+//! compacted, and crashes at any step.
 //!
 //! The oracle sees only the log, what was persisted and what left. What one machine does in detail is
 //! in `simulation`; this is about who reads what, and what of it is on disk. A failing schedule is
@@ -25,6 +25,7 @@ use coverage::Coverage;
 use log::{PARTITIONS, place, places};
 use plan::{BUGS, Bug, Fault, Plan};
 use rig::Rig;
+use subscription::Subscription;
 
 const SCHEDULES: u64 = 5_000;
 
@@ -57,16 +58,28 @@ fn random_step(rig: &mut Rig) {
         972..976 if has(rig, Fault::Settings) => rig.settings(),
         976..980 if has(rig, Fault::Move) => rig.move_receiver(),
         980..982 if has(rig, Fault::Replace) => rig.replace(),
-        982..990 => rig.redrive(),
+        982..984 if has(rig, Fault::Restart) => rig.restart(),
+        984..992 => rig.redrive(),
         _ => {}
     }
 }
 
-/// All faults end: everything must come to rest.
+/// All faults end: everything must come to rest. At first one receiver still hangs, and the others
+/// must come to rest all the same.
 fn settle_down(rig: &mut Rig) -> Result<(), String> {
-    rig.subscriptions.iter_mut().for_each(subscription::Subscription::mend);
+    rig.subscriptions.iter_mut().for_each(Subscription::mend);
     rig.hear_of_removals();
     places().for_each(|place| rig.publish(place, usize::MAX / 2));
+    if rig.plan.has(Fault::Hang) {
+        let hanging = rig.random.one_of(&[0, 1, 2]);
+        rig.mute = Some(rig::address(hanging));
+        calm(rig)?;
+        rig.mute = None;
+    }
+    calm(rig)
+}
+
+fn calm(rig: &mut Rig) -> Result<(), String> {
     for index in 0..rig.subscriptions.len() {
         if !rig.subscriptions[index].removed {
             rig.resume(index);
@@ -81,10 +94,10 @@ fn settle_down(rig: &mut Rig) -> Result<(), String> {
         rig.serve(true);
         rig.answer(true);
         rig.persist();
-        rig.tick(50);
+        rig.pass_time();
         rig.violation.take().map_or(Ok(()), Err)?;
     }
-    Err(format!("it never comes to rest: {}", rig.describe()))
+    Err(format!("it never comes to rest, {:?} aside: {}", rig.mute, rig.describe()))
 }
 
 /// Runs one schedule and judges it by what the receivers saw.

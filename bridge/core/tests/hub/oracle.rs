@@ -71,18 +71,28 @@ fn conservation(log: &Log, subscription: &Subscription) -> Result<(), String> {
         }
     }
     for place in places() {
-        let mut latest: HashMap<u64, usize> = HashMap::new();
+        let mut latest: HashMap<u64, (usize, i64)> = HashMap::new();
         for entry in log.entries(place) {
             let found = first_taken.get(&(place, entry.offset)).copied();
             let (always, ever) = wanted(subscription, place, entry, found.map_or(u64::MAX, |(_, began_step)| began_step));
             let Some((index, _)) = found else {
-                let excused =
-                    entry.gone || subscription.disk.skipped.contains(&(place, entry.offset)) || log.is_removed(place, entry.offset);
-                if always && !excused && !subscription.removed {
+                let excused = |offset| subscription.disk.skipped.contains(&(place, offset)) || log.is_removed(place, offset);
+                // A tombstone is owed where its event is gone and was not taken, so that nobody misses
+                // that the key is. Without order it is in no lane with its event: one that was parked and
+                // compacted leaves nothing behind.
+                let owed = entry.ends.is_none_or(|event| {
+                    let untold = !first_taken.contains_key(&(place, event)) && !excused(event) && subscription.from[&place] <= event;
+                    let lost = |event: &Entry| event.gone && wanted(subscription, place, event, u64::MAX).0;
+                    untold && subscription.order != Order::None && log.entry(place, event).is_some_and(lost)
+                });
+                if always && owed && !entry.gone && !excused(entry.offset) && !subscription.removed {
                     return Err(format!("offset {} of {place:?} is missing", entry.offset));
                 }
                 continue;
             };
+            if entry.ends.and_then(|event| log.entry(place, event)).is_some_and(|event| !event.gone) {
+                return Err(format!("offset {} of {place:?} is an echo", entry.offset));
+            }
             if !ever {
                 return Err(format!("offset {} of {place:?} was not subscribed to", entry.offset));
             }
@@ -90,13 +100,19 @@ fn conservation(log: &Log, subscription: &Subscription) -> Result<(), String> {
             if !always {
                 continue;
             }
+            // A tombstone that stands in for its event is a repetition where that was taken. Its number
+            // is a later one, and who fetches goes by numbers: it may come behind its lane.
+            if entry.ends.is_some_and(|event| subscription.fetches || first_taken.contains_key(&(place, event))) {
+                continue;
+            }
             let lane = match subscription.order {
                 Order::Key => entry.key,
                 Order::Partition => 0,
                 Order::None => continue,
             };
-            if latest.insert(lane, index).is_some_and(|before| before > index) {
-                return Err(format!("offset {} of {place:?} overtook its lane", entry.offset));
+            if let Some((before, overtaken)) = latest.insert(lane, (index, entry.offset)).filter(|(before, _)| *before > index) {
+                let overtaken = (overtaken, subscription.took[before].number);
+                return Err(format!("offset {} of {place:?} overtook its lane, {overtaken:?}, ends {:?}", entry.offset, entry.ends));
             }
         }
     }

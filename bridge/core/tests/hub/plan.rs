@@ -37,9 +37,11 @@ pub enum Fault {
     Move,
     /// The subscription is removed, and another one takes its place.
     Replace,
+    /// The bridge ends in good order, and starts again.
+    Restart,
 }
 
-pub const ALL: [Fault; 16] = [
+pub const ALL: [Fault; 17] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
@@ -56,6 +58,7 @@ pub const ALL: [Fault; 16] = [
     Fault::Stop,
     Fault::Move,
     Fault::Replace,
+    Fault::Restart,
 ];
 
 /// What a planted bug does between hub and world.
@@ -80,9 +83,12 @@ pub enum Bug {
     KeepRemoved,
     EventForNotice,
     AcknowledgeUnseen,
+    EchoForEvent,
+    LoseAnswer,
+    LoseReaderUntold,
 }
 
-pub const BUGS: [Bug; 18] = [
+pub const BUGS: [Bug; 21] = [
     Bug::SettleBeforeAnswer,
     Bug::DropOnFailure,
     Bug::OvertakeWithinKey,
@@ -101,6 +107,9 @@ pub const BUGS: [Bug; 18] = [
     Bug::KeepRemoved,
     Bug::EventForNotice,
     Bug::AcknowledgeUnseen,
+    Bug::EchoForEvent,
+    Bug::LoseAnswer,
+    Bug::LoseReaderUntold,
 ];
 
 /// One schedule.
@@ -116,7 +125,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn whole(seed: u64, bug: Bug) -> Self {
-        Self { seed, events: 110, steps: 1_500, faults: ALL.to_vec(), bug }
+        Self { seed, events: 120, steps: 1_500, faults: ALL.to_vec(), bug }
     }
 
     pub fn has(&self, fault: Fault) -> bool {

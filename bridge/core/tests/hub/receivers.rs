@@ -14,7 +14,7 @@ use super::subscription::UnderWay;
 impl Rig {
     pub(super) fn begin(&mut self, member: MemberId, address: Address, attempt: u64, parcels: Vec<Parcel>) {
         let Some(subscription) = self.index(member) else { return self.violate("an attempt is nobody's".to_owned()) };
-        let hangs = self.plan.has(Fault::Hang) && self.random.chance(4);
+        let hangs = self.mute.as_ref() == Some(&address) || (self.plan.has(Fault::Hang) && self.random.chance(4));
         let hangs_until_ms = if hangs { self.now_ms + 500 + self.random.below(4_000) } else { 0 };
         let mut attempt = UnderWay { subscription, member, address, attempt, parcels, began_step: self.step, hangs_until_ms, told: false };
         self.tell(&("attempt", member, attempt.attempt, attempt.parcels.iter().map(brief).collect::<Vec<_>>()));
@@ -43,6 +43,9 @@ impl Rig {
             self.violate("too many attempts at once".to_owned());
         }
         looked.unwrap_or_else(|why| self.violate(why));
+        if self.closed {
+            self.violate("an attempt was made while the bridge was about to end".to_owned());
+        }
         for parcel in &attempt.parcels {
             match &parcel.record {
                 None if parcel.delivery.void => self.coverage.saw("notice"),
@@ -71,7 +74,7 @@ impl Rig {
     /// Planted: the event goes where a notice should.
     fn unveil(&mut self, attempt: &mut UnderWay) {
         for parcel in attempt.parcels.iter_mut().filter(|parcel| parcel.record.is_none()) {
-            parcel.record = self.log.read(parcel.delivery.place, parcel.delivery.offset, 1).pop();
+            parcel.record = self.log.record(parcel.delivery.place, parcel.delivery.offset);
         }
     }
 
@@ -79,13 +82,17 @@ impl Rig {
     pub fn answer(&mut self, calm: bool) {
         self.fetch(calm);
         let now_ms = self.now_ms;
-        let ready: Vec<usize> = (0..self.under_way.len()).filter(|index| calm || self.under_way[*index].hangs_until_ms <= now_ms).collect();
+        let ready: Vec<usize> = (0..self.under_way.len()).filter(|index| self.under_way[*index].hangs_until_ms <= now_ms).collect();
         if ready.is_empty() {
             return;
         }
         let index = self.random.one_of(&ready);
         let ended = self.under_way.swap_remove(index);
-        let fault = if calm { None } else { self.trouble(&ended) };
+        let fault = match &self.mute {
+            Some(mute) if *mute == ended.address => Some(Fault::Fail),
+            _ if calm => None,
+            _ => self.trouble(&ended),
+        };
         let outcome = match fault {
             None => Outcome::Delivered,
             Some(Fault::Throttle) => Outcome::Throttled { retry_after_ms: self.random.one_of(&[0, 100, 800]) },
@@ -102,7 +109,7 @@ impl Rig {
             let taker = if wrong { (ended.subscription + 1) % self.subscriptions.len() } else { ended.subscription };
             self.subscriptions[taker].takes(&ended, self.life, fault.is_none());
         }
-        if ended.told {
+        if ended.told || (self.plan.bug == Bug::LoseAnswer && self.random.chance(1)) {
             return;
         }
         // It was asked for with the answer. What hung was not answered at all.

@@ -10,6 +10,7 @@ use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::slots::{ReaderAction, ReaderId};
 use ryggrad_bridge_core::hub::{Action, Commit, Hub, HubLimits, Input, MemberId};
+use ryggrad_bridge_core::matching::Echoes;
 
 use super::coverage::{Coverage, Reads, State};
 use super::log::{Known, Log, places};
@@ -29,7 +30,8 @@ pub struct Rig {
     limits: HubLimits,
     pub(super) known: Known,
     tail: BTreeMap<Place, i64>,
-    readers: BTreeMap<ReaderId, (Place, i64)>,
+    tail_echoes: Echoes,
+    readers: BTreeMap<ReaderId, (Place, i64, Echoes)>,
     /// Readers from which something was asked for.
     asked: Vec<ReaderId>,
     pub(super) under_way: Vec<UnderWay>,
@@ -41,12 +43,21 @@ pub struct Rig {
     pub(super) now_ms: u64,
     pub(super) step: u64,
     pub(super) life: u32,
+    /// An address that never answers.
+    pub mute: Option<Address>,
+    /// The bridge is about to end.
+    pub(super) closed: bool,
     /// Prints what happens.
     tells: bool,
 }
 
 pub fn address(name: usize) -> Address {
     format!("https://receiver-{name}.example/").as_str().into()
+}
+
+/// A reading that starts at these offsets.
+fn reading(at: &BTreeMap<Place, i64>) -> Echoes {
+    Echoes::starting_at(at.iter().map(|(place, at)| (place.partition, *at)))
 }
 
 fn start(limits: HubLimits, known: &Known, blind: bool, live: &BTreeMap<Place, i64>) -> Hub {
@@ -77,6 +88,7 @@ impl Rig {
             hub,
             limits,
             known,
+            tail_echoes: reading(&live),
             tail: live.clone(),
             readers: BTreeMap::new(),
             asked: Vec::new(),
@@ -87,6 +99,8 @@ impl Rig {
             now_ms: 0,
             step: 0,
             life: 0,
+            mute: None,
+            closed: false,
             tells,
         };
         (0..SUBSCRIPTIONS).for_each(|index| rig.join(index));
@@ -153,7 +167,7 @@ impl Rig {
         match action {
             ReaderAction::Open(id, place, at) => {
                 self.coverage.saw("reader opened");
-                self.readers.insert(id, (place, at));
+                self.readers.insert(id, (place, at, Echoes::starting_at([(place.partition, at)])));
                 self.asked.push(id);
                 if self.readers.len() > self.limits.readers_max {
                     self.violate(format!("{} readers are open", self.readers.len()));
@@ -176,7 +190,7 @@ impl Rig {
     /// The tail hands over what it has read.
     pub fn tail(&mut self, place: Place) {
         let count = 1 + self.random.below(8) as usize;
-        let mut records = self.log.read(place, self.tail[&place], count);
+        let mut records = self.log.read(place, self.tail[&place], count, &mut self.tail_echoes);
         let Some(last) = records.last() else { return };
         self.tail.insert(place, last.offset() + 1);
         if self.plan.bug == Bug::LoseTailBatch && self.random.chance(3) {
@@ -192,18 +206,21 @@ impl Rig {
         }
         let index = self.random.below(self.asked.len() as u64) as usize;
         let reader = self.asked.swap_remove(index);
-        let (place, at) = self.readers[&reader];
+        let Some((place, at, mut echoes)) = self.readers.remove(&reader) else { return };
         if !calm && self.plan.has(Fault::LoseReader) && self.random.chance(5) {
             self.meet(Fault::LoseReader, place);
-            self.readers.remove(&reader);
-            return self.drive(Input::ReaderLost(reader));
+            if self.plan.bug != Bug::LoseReaderUntold {
+                self.drive(Input::ReaderLost(reader));
+            }
+            return;
         }
         let count = 1 + self.random.below(7) as usize;
-        let mut records = self.log.read(place, at, count);
-        let at_end = records.is_empty() || (records.len() < count && self.random.chance(50));
-        if let Some(last) = records.last() {
-            self.readers.insert(reader, (place, last.offset() + 1));
+        if self.plan.bug == Bug::EchoForEvent {
+            echoes = Echoes::default();
         }
+        let mut records = self.log.read(place, at, count, &mut echoes);
+        let at_end = records.is_empty() || (records.len() < count && self.random.chance(50));
+        self.readers.insert(reader, (place, records.last().map_or(at, |last| last.offset() + 1), echoes));
         self.coverage.saw(if at_end { "reader at the end" } else { "chunk" });
         if self.plan.bug == Bug::LoseChunk && self.random.chance(5) {
             // The reader goes on behind it.
@@ -220,6 +237,7 @@ impl Rig {
                 self.drive(Input::Persisted);
             }
         } else if let Some(commit) = self.hub.take_commit(self.now_ms) {
+            self.weigh();
             if self.plan.bug == Bug::TailAheadOfPending {
                 self.live.extend(commit.live.iter().copied());
             }
@@ -227,6 +245,19 @@ impl Rig {
             if self.plan.bug == Bug::PersistedTooEarly {
                 self.drive(Input::Persisted);
             }
+        }
+    }
+
+    /// Memory is bounded by the ring and the windows.
+    fn weigh(&mut self) {
+        if self.hub.rings().bytes() > self.limits.ring_bytes_max {
+            self.violate(format!("the rings hold {} bytes", self.hub.rings().bytes()));
+        }
+        let over = |subscription: &&Subscription| {
+            self.hub.member(subscription.member).is_some_and(|member| member.all_kept().count() > subscription.pending_max)
+        };
+        if let Some(over) = self.subscriptions.iter().find(over) {
+            self.violate(format!("more than {} records are kept", over.pending_max));
         }
     }
 
@@ -285,6 +316,41 @@ impl Rig {
         self.drive(Input::Tick);
     }
 
+    /// The bridge ends in good order: what is under way ends, and is stored.
+    pub fn restart(&mut self) {
+        places().for_each(|place| self.meet(Fault::Restart, place));
+        self.tell(&"restart");
+        self.hub.close();
+        self.closed = true;
+        // Some hang for longer than it waits.
+        for _ in 0..20 {
+            self.answer(false);
+        }
+        for _ in 0..4 {
+            self.persist();
+        }
+        for attempt in std::mem::take(&mut self.under_way) {
+            if self.random.chance(30) {
+                self.subscriptions[attempt.subscription].takes(&attempt, self.life, false);
+            }
+        }
+        self.commit = None;
+        self.life += 1;
+        self.start_again();
+    }
+
+    /// Time passes, and the hub is woken when it has asked for it, and not otherwise.
+    pub fn pass_time(&mut self) {
+        self.now_ms += 20;
+        if self.hub.wake_at_ms().is_some_and(|due_ms| due_ms <= self.now_ms) {
+            self.drive(Input::Tick);
+            // What can't be done now must not keep the shell busy.
+            if let Some(due_ms) = self.hub.wake_at_ms().filter(|due_ms| (1..=self.now_ms).contains(due_ms)) {
+                self.violate(format!("woken at {} ms, it asks to be woken at {due_ms} ms", self.now_ms));
+            }
+        }
+    }
+
     pub fn crash(&mut self) {
         places().for_each(|place| self.meet(Fault::Crash, place));
         self.tell(&"crash");
@@ -300,9 +366,17 @@ impl Rig {
             self.write(commit);
         }
         self.life += 1;
+        self.start_again();
+    }
+
+    /// All that was not on disk is lost.
+    fn start_again(&mut self) {
+        self.closed = false;
+        self.under_way.clear();
         self.readers.clear();
         self.asked.clear();
         self.tail = self.live.clone();
+        self.tail_echoes = reading(&self.live);
         if self.plan.bug == Bug::ForgetRemovalsOnRestart {
             self.known.forget();
         }
@@ -357,12 +431,15 @@ impl Rig {
     /// Whether there is nothing left to do.
     pub fn rests(&self) -> bool {
         let idle = |subscription: &Subscription| {
+            if self.mute.as_ref() == Some(&subscription.address) && !subscription.fetches {
+                return true;
+            }
             let Some(member) = self.hub.member(subscription.member) else { return false };
             let whole = subscription.disk.cursors.values().all(|cursor| cursor.collapsed.is_empty());
             member.machine().pending() == 0 && !member.machine().has_changes() && member.detached().next().is_none() && whole
         };
         places().all(|place| self.tail[&place] >= self.log.end(place))
-            && self.commit.is_none()
+            && (self.commit.is_none() || self.mute.is_some())
             && self.subscriptions.iter().filter(|subscription| !subscription.removed).all(idle)
     }
 

@@ -83,6 +83,7 @@ pub struct Subscription {
     /// The widest limits so far: what waits at the gate was made under older ones.
     batch_max: usize,
     in_flight_max: usize,
+    pub pending_max: usize,
 }
 
 impl Subscription {
@@ -114,6 +115,7 @@ impl Subscription {
             poison_percent: if plan.has(Fault::Hopeless) { random.one_of(&[0, 0, 3]) } else { 0 },
             batch_max: choice.limits.batch_events_max,
             in_flight_max: choice.limits.in_flight_max,
+            pending_max: choice.limits.pending_max,
         }
     }
 
@@ -145,6 +147,7 @@ impl Subscription {
     pub fn set_choice(&mut self, choice: Choice) {
         self.batch_max = self.batch_max.max(choice.limits.batch_events_max);
         self.in_flight_max = self.in_flight_max.max(choice.limits.in_flight_max);
+        self.pending_max = self.pending_max.max(choice.limits.pending_max);
         self.choice = choice;
     }
 
