@@ -124,7 +124,9 @@ impl Hub {
                 if !self.consider(now_ms, id, &record, actions) {
                     let at = record.stop_at();
                     self.go_to(id, place, at);
-                    self.pass(now_ms, id, place, at, actions);
+                    // A second look that has come this far ends all the same: it may be what makes room.
+                    let scanned_to = self.members.get(&id).map_or(at, |member| member.machine.scanned_to(place));
+                    self.pass(now_ms, id, place, at.max(scanned_to.min(offset)), actions);
                     self.slots.stalled(id, place, at);
                     return self.refused(now_ms, id);
                 }
