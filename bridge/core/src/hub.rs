@@ -185,7 +185,11 @@ impl Hub {
     /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches.
     pub fn fetch(&self, id: MemberId, after: u64, limit: usize) -> Vec<Parcel> {
         let Some(member) = self.members.get(&id) else { return Vec::new() };
-        member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect()
+        let mut parcels: Vec<Parcel> = member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect();
+        // The last look before they leave, as in `begin`: a notice takes the place of what must stay.
+        let withheld = |parcel: &Parcel| parcel.record.as_ref().is_some_and(|record| self.guard.withholds(record.leaving()));
+        parcels.iter_mut().filter(|parcel| withheld(parcel)).for_each(|parcel| parcel.record = None);
+        parcels
     }
 
     /// What has changed, to be persisted together, when it is due or somebody asks for it at once;
@@ -221,7 +225,7 @@ impl Hub {
         self.gate.close();
     }
 
-    /// When `Tick` is due, if at all.
+    /// When `Tick` and a look for a commit are due.
     pub fn wake_at_ms(&self) -> Option<u64> {
         if !self.hungry.is_empty() {
             return Some(0);
@@ -264,7 +268,7 @@ impl Hub {
         for id in self.types.wanting(record.ce_type()) {
             let attached = self.members.get(&id).is_some_and(|member| member.is_attached(record.place));
             if attached && !self.offer(now_ms, id, record, actions) {
-                self.detach(now_ms, id, record.place, record.offset(), actions);
+                self.detach(now_ms, id, record.place, record.stop_at(), actions);
             }
         }
     }
@@ -390,7 +394,8 @@ impl Hub {
         let mut parcels = Vec::new();
         if let Some(member) = self.members.get_mut(&id)
             && let Some(deliveries) = member.attempts.remove(&attempt)
-            && member.machine.mode() == machine::Mode::Running
+            // It may have waited here since before the receiver asked for a pause.
+            && member.machine.may_attempt(now_ms)
         {
             parcels.extend(deliveries.into_iter().map(|delivery| member.parcel(delivery)));
         }

@@ -206,6 +206,11 @@ impl Machine {
         self.mode
     }
 
+    /// Whether an attempt may begin now: not while it is stopped, nor before `Retry-After`.
+    pub fn may_attempt(&self, now_ms: u64) -> bool {
+        self.mode == Mode::Running && now_ms >= self.throttled_until_ms
+    }
+
     /// Matched and unsettled records that the window holds.
     pub fn pending(&self) -> usize {
         self.books.pending

@@ -66,6 +66,12 @@ impl Record {
         self.log.value.is_none() && !self.echo
     }
 
+    /// Where to stop before it, so that it is read again as what it is: an orphan's event stood right
+    /// before it, and a reading that starts at a tombstone takes it for an echo.
+    pub fn stop_at(&self) -> i64 {
+        self.offset() - i64::from(self.is_orphan())
+    }
+
     /// Its lane under an order.
     pub fn lane_in(&self, order: Order) -> LaneKey {
         match order {

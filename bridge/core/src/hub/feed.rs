@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::exchange::{Action, MemberId};
+use super::member::again_from;
 use super::slots::Wanted;
 use crate::cursor::Place;
 use crate::machine::{self, PATIENCE_MS, Verdict};
@@ -73,7 +74,7 @@ impl Hub {
                 self.drive(now_ms, id, machine::Input::Attached { place, attached: false }, actions);
             }
             if let Some(member) = self.members.get_mut(&id) {
-                let at = member.machine.read_from(place);
+                let at = again_from(&member.machine, place);
                 member.detached.insert(place, at);
             }
             self.slots.leave(id, place);
@@ -121,9 +122,12 @@ impl Hub {
             for record in bite {
                 let offset = record.offset();
                 if !self.consider(now_ms, id, &record, actions) {
-                    self.go_to(id, place, offset);
-                    self.pass(now_ms, id, place, offset, actions);
-                    self.slots.stalled(id, place, offset);
+                    let at = record.stop_at();
+                    self.go_to(id, place, at);
+                    // A second look that has come this far ends all the same: it may be what makes room.
+                    let scanned_to = self.members.get(&id).map_or(at, |member| member.machine.scanned_to(place));
+                    self.pass(now_ms, id, place, at.max(scanned_to.min(offset)), actions);
+                    self.slots.stalled(id, place, at);
                     return self.refused(now_ms, id);
                 }
                 self.go_to(id, place, offset + 1);

@@ -154,7 +154,8 @@ impl Gate {
                 continue;
             }
             if !entry.endpoint.admits(now_ms) {
-                if let Some(due_ms) = entry.endpoint.wake_at_ms() {
+                // Where time is not what is missing, the end of an attempt under way wakes it.
+                if let Some(due_ms) = entry.endpoint.wake_at_ms().filter(|due_ms| *due_ms > now_ms) {
                     if let Some(before_ms) = entry.wake_at_ms.replace(due_ms) {
                         self.wakes.remove(&(before_ms, Arc::clone(&address)));
                     }

@@ -45,6 +45,13 @@ struct Slot {
     stalled: BTreeSet<MemberId>,
 }
 
+impl Slot {
+    /// Nobody goes on with it.
+    fn is_idle(&self) -> bool {
+        !self.fetching && self.waiting.is_empty()
+    }
+}
+
 /// What to do with readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReaderAction {
@@ -148,9 +155,8 @@ impl Slots {
         actions: &mut Vec<ReaderAction>,
     ) -> bool {
         if self.slots.len() >= self.readers_max {
-            let is_idle = |slot: &Slot| !slot.fetching && slot.waiting.is_empty();
             let may_go = |slot: &Slot| wanted.again || slot.chunks >= CHUNKS_A_TURN || !slot.stalled.contains(&member);
-            let idle = self.slots.iter().find(|(_, slot)| is_idle(slot) && may_go(slot));
+            let idle = self.slots.iter().find(|(_, slot)| slot.is_idle() && may_go(slot));
             let Some(idle) = idle.map(|(id, _)| *id) else { return false };
             self.slots.remove(&idle);
             actions.push(ReaderAction::Close(idle));
@@ -252,6 +258,7 @@ impl Slots {
             }
             used
         });
+        let mut passed_over = Vec::new();
         while let Some((member, place)) = self.queue.pop_front() {
             let Some(wanted) = self.wanted.get(&(member, place)).copied() else { continue };
             let others_wait = self.wanted.len() > 1;
@@ -259,10 +266,15 @@ impl Slots {
             if joined || self.take_over(now_ms, member, place, wanted, live(place), actions) {
                 self.wanted.remove(&(member, place));
             } else {
-                self.queue.push_front((member, place));
-                return;
+                passed_over.push((member, place));
+                // An idle reader may be one that only those who have stalled in it can't take: they
+                // must not keep it from those behind them.
+                if !self.slots.values().any(Slot::is_idle) {
+                    break;
+                }
             }
         }
+        passed_over.into_iter().rev().for_each(|queued| self.queue.push_front(queued));
     }
 }
 
@@ -335,6 +347,18 @@ mod tests {
         assert_eq!(tidied(&mut slots), [ReaderAction::Close(ReaderId(0)), ReaderAction::Open(ReaderId(1), THERE, 0)]);
         slots.leave(MemberId(2), THERE);
         assert_eq!(tidied(&mut slots), [ReaderAction::Close(ReaderId(1)), ReaderAction::Open(ReaderId(2), HERE, 0)]);
+    }
+
+    #[test]
+    fn who_has_stalled_and_waits_for_another_reader_keeps_nobody_waiting() {
+        let mut slots = Slots::new(1, 100);
+        asked(&mut slots, 1, HERE, 0);
+        asked(&mut slots, 1, THERE, 0);
+        asked(&mut slots, 2, THERE, 50_000);
+        slots.take(NOW_MS, ReaderId(0), Vec::new(), true);
+        slots.stalled(MemberId(1), HERE, 8);
+        assert_eq!(tidied(&mut slots), [ReaderAction::Close(ReaderId(0)), ReaderAction::Open(ReaderId(1), THERE, 50_000)]);
+        assert_eq!(slots.queued(), 1, "the first in line is still in line");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Machine {
                 self.line_up(id);
             }
         }
-        if self.mode == Mode::Stopped || now_ms < self.throttled_until_ms {
+        if !self.may_attempt(now_ms) {
             return;
         }
         while self.attempts.len() < self.limits.in_flight_max && !self.ready.is_empty() && self.rate.take(now_ms) {

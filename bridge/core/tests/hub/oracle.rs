@@ -1,0 +1,136 @@
+//! The judgement when everything has come to rest: per subscription, what was owed, what was taken,
+//! in which order, under which numbers.
+//!
+//! Shares no code with the hub, and must never look at it: it sees the log, what owners asked for,
+//! what receivers took, and what is on disk.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::settings::Order;
+
+use super::log::{Entry, Log, places};
+use super::subscription::{Arrival, Subscription};
+
+/// A subscription that was removed owes nothing any more, but what it did stands.
+pub fn judge(log: &Log, subscription: &Subscription) -> Result<(), String> {
+    removals(log, &subscription.took)?;
+    numbers(&subscription.took, subscription.disk.numbering.next, !subscription.removed)?;
+    conservation(log, subscription)
+}
+
+fn removals(log: &Log, took: &[Arrival]) -> Result<(), String> {
+    for arrival in took.iter().filter(|arrival| !arrival.void) {
+        if log.removals(arrival.place, arrival.offset).any(|removed| arrival.began_step > removed.at_step) {
+            return Err(format!("offset {} of {:?} left after its key was removed", arrival.offset, arrival.place));
+        }
+    }
+    Ok(())
+}
+
+/// Every number given is closed, by one event or by a notice, and never names two records.
+fn numbers(took: &[Arrival], next_number: u64, whole: bool) -> Result<(), String> {
+    let mut names: BTreeMap<u64, Vec<&Arrival>> = BTreeMap::new();
+    for arrival in took {
+        names.entry(arrival.number).or_default().push(arrival);
+    }
+    if let Some(number) = (1..next_number).find(|number| whole && !names.contains_key(number)) {
+        return Err(format!("number {number} was never closed"));
+    }
+    for (number, arrivals) in &names {
+        for pair in arrivals.windows(2) {
+            let (before, after) = (pair[0], pair[1]);
+            if (after.place, after.offset) != (before.place, before.offset) {
+                return Err(format!("number {number} names offset {} and offset {}", before.offset, after.offset));
+            }
+            if before.void && !after.void {
+                return Err(format!("number {number} was closed by a notice, and its event came after it"));
+            }
+            // The bridge may not know that the event was taken: its answer was lost, or the bridge
+            // crashed before it was on disk.
+            if !before.void && after.void && before.answered && before.life == after.life {
+                return Err(format!("number {number} was taken, and a notice came after it"));
+            }
+        }
+    }
+    match names.last_key_value() {
+        Some((number, _)) if *number >= next_number => Err(format!("number {number} was never given")),
+        _ => Ok(()),
+    }
+}
+
+/// What counts is the filter in force when a record is looked at, which is at some time between its
+/// publication and its first attempt: owed is what all filters of that time want, and what none of
+/// them wants must not come. In between, either is right.
+fn conservation(log: &Log, subscription: &Subscription) -> Result<(), String> {
+    let mut first_taken: HashMap<(Place, i64), (usize, u64)> = HashMap::new();
+    for (index, arrival) in subscription.took.iter().enumerate().filter(|(_, arrival)| !arrival.void) {
+        first_taken.entry((arrival.place, arrival.offset)).or_insert((index, arrival.began_step));
+        if log.entry(arrival.place, arrival.offset).is_none() {
+            return Err(format!("offset {} of {:?} does not exist", arrival.offset, arrival.place));
+        }
+    }
+    for place in places() {
+        let mut latest: HashMap<u64, (usize, i64)> = HashMap::new();
+        for entry in log.entries(place) {
+            let found = first_taken.get(&(place, entry.offset)).copied();
+            let (always, ever) = wanted(subscription, place, entry, found.map_or(u64::MAX, |(_, began_step)| began_step));
+            let Some((index, _)) = found else {
+                let excused = |offset| subscription.disk.skipped.contains(&(place, offset)) || log.is_removed(place, offset);
+                // A tombstone is owed where its event is gone and was not taken, so that nobody misses
+                // that the key is. Without order it is in no lane with its event: one that was parked and
+                // compacted leaves nothing behind.
+                let owed = entry.ends.is_none_or(|event| {
+                    let untold = !first_taken.contains_key(&(place, event)) && !excused(event) && subscription.from[&place] <= event;
+                    let lost = |event: &Entry| event.gone && wanted(subscription, place, event, u64::MAX).0;
+                    untold && subscription.order != Order::None && log.entry(place, event).is_some_and(lost)
+                });
+                if always && owed && !entry.gone && !excused(entry.offset) && !subscription.removed {
+                    return Err(format!("offset {} of {place:?} is missing", entry.offset));
+                }
+                continue;
+            };
+            if entry.ends.and_then(|event| log.entry(place, event)).is_some_and(|event| !event.gone) {
+                return Err(format!("offset {} of {place:?} is an echo", entry.offset));
+            }
+            if !ever {
+                return Err(format!("offset {} of {place:?} was not subscribed to", entry.offset));
+            }
+            // One that was not asked for at first may be read again and be sent late.
+            if !always {
+                continue;
+            }
+            // A tombstone that stands in for its event is a repetition where that was taken. Its number
+            // is a later one, and who fetches goes by numbers: it may come behind its lane.
+            if entry.ends.is_some_and(|event| subscription.fetches || first_taken.contains_key(&(place, event))) {
+                continue;
+            }
+            let lane = match subscription.order {
+                Order::Key => entry.key,
+                Order::Partition => 0,
+                Order::None => continue,
+            };
+            if let Some((before, overtaken)) = latest.insert(lane, (index, entry.offset)).filter(|(before, _)| *before > index) {
+                let overtaken = (overtaken, subscription.took[before].number);
+                return Err(format!("offset {} of {place:?} overtook its lane, {overtaken:?}, ends {:?}", entry.offset, entry.ends));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a record was asked for by all filters, and by any, from its publication up to a step.
+fn wanted(subscription: &Subscription, place: Place, entry: &Entry, to_step: u64) -> (bool, bool) {
+    if entry.offset < subscription.from[&place] {
+        return (false, false);
+    }
+    let (mut always, mut ever) = (true, false);
+    for (index, (since, kinds)) in subscription.filters.iter().enumerate() {
+        let until = subscription.filters.get(index + 1).map_or(u64::MAX, |(since, _)| *since);
+        if *since <= to_step && until >= entry.published {
+            always &= kinds & entry.kind != 0;
+            ever |= kinds & entry.kind != 0;
+        }
+    }
+    (always, ever)
+}

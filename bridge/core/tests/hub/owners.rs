@@ -1,0 +1,156 @@
+//! What owners do, and what comes from outside: pauses, other wishes, removals of subscriptions and
+//! of keys, compaction.
+//!
+//! Must never leave the world's books and the hub with different wishes.
+
+use ryggrad_bridge_core::hub::Input;
+use ryggrad_bridge_core::machine::DeadLetter;
+use ryggrad_bridge_core::outcome::Outcome;
+
+use super::log::{FILTERS, KEYS, PARTITIONS, Removed, place, places};
+use super::plan::{self, Bug, Fault};
+use super::rig::{Rig, address};
+use super::subscription::Subscription;
+
+impl Rig {
+    fn one(&mut self) -> usize {
+        let alive: Vec<usize> = (0..self.subscriptions.len()).filter(|index| !self.subscriptions[*index].removed).collect();
+        self.random.one_of(&alive)
+    }
+
+    /// The hub hears of a subscription's wishes.
+    fn change(&mut self, index: usize) {
+        let own = &mut self.subscriptions[index];
+        if own.running {
+            // Whoever changes it has mended something: every wait ends.
+            own.quiet_until_ms = 0;
+        }
+        let (member, wish) = (own.member, own.wish());
+        self.tell(&("change", member, &wish));
+        let mut actions = Vec::new();
+        self.hub.change(self.now_ms, member, wish, &mut actions);
+        self.act(actions);
+    }
+
+    /// A fault that an owner brings.
+    fn brings(&mut self, fault: Fault) -> usize {
+        self.step += 1;
+        let index = self.one();
+        places().for_each(|place| self.meets(fault, index, place));
+        index
+    }
+
+    pub fn stop(&mut self) {
+        let index = self.brings(Fault::Stop);
+        self.subscriptions[index].running = false;
+        self.change(index);
+    }
+
+    pub fn resume(&mut self, index: usize) {
+        self.step += 1;
+        self.coverage.saw("resumed");
+        self.subscriptions[index].running = true;
+        self.change(index);
+    }
+
+    /// Somebody who was stopped, or was disabled, goes on.
+    pub fn resume_one(&mut self) {
+        let stopped = |index: &usize| !self.subscriptions[*index].running && !self.subscriptions[*index].removed;
+        let stopped: Vec<usize> = (0..self.subscriptions.len()).filter(stopped).collect();
+        if !stopped.is_empty() {
+            let index = self.random.one_of(&stopped);
+            self.resume(index);
+        }
+    }
+
+    pub fn filter(&mut self) {
+        let index = self.brings(Fault::Filter);
+        let filter = self.random.below(FILTERS.len() as u64) as usize;
+        let step = self.step;
+        self.subscriptions[index].set_filter(filter, step);
+        self.change(index);
+    }
+
+    pub fn settings(&mut self) {
+        let index = self.brings(Fault::Settings);
+        let fetches = self.subscriptions[index].fetches;
+        let choice = plan::choice(&mut self.random, fetches);
+        self.subscriptions[index].set_choice(choice);
+        self.change(index);
+    }
+
+    /// To an address of its own, or to one that others have.
+    pub fn move_receiver(&mut self) {
+        let index = self.brings(Fault::Move);
+        self.subscriptions[index].address = address(self.random.below(5) as usize);
+        self.change(index);
+    }
+
+    /// A subscription ends, and another one begins somewhere in the log.
+    pub fn replace(&mut self) {
+        let index = self.brings(Fault::Replace);
+        self.subscriptions[index].removed = true;
+        if self.plan.bug != Bug::KeepRemoved {
+            self.hub.remove(self.subscriptions[index].member);
+        }
+        let from = places().map(|place| {
+            let (start, end) = (self.log.start(place), self.log.end(place));
+            (place, self.random.one_of(&[start, end, (start + end) / 2]))
+        });
+        let from = from.collect();
+        let (fetches, address) = (self.subscriptions[index].fetches, self.subscriptions[index].address.clone());
+        let next = Subscription::new(&mut self.random, &self.plan, fetches, address, from, self.step);
+        self.subscriptions.push(next);
+        self.join(self.subscriptions.len() - 1);
+    }
+
+    pub fn compact(&mut self) {
+        let place = place(self.random.below(PARTITIONS as u64) as i32);
+        self.meet(Fault::Compact, place);
+        self.log.compact(&mut self.random, place);
+    }
+
+    /// A key's records up to somewhere must not leave any more. The guard knows at once, the hub is
+    /// told some time later.
+    pub fn withhold(&mut self) {
+        self.step += 1;
+        let place = place(self.random.below(PARTITIONS as u64) as i32);
+        let index = self.one();
+        // Half of them hit a key that has something pending.
+        let pending = self.subscriptions[index].disk.cursors[&place].pending.keys().copied().collect::<Vec<_>>();
+        let hit = if self.random.chance(50) && !pending.is_empty() { Some(self.random.one_of(&pending)) } else { None };
+        let key = hit.and_then(|offset| self.log.entry(place, offset)).map(|entry| entry.key);
+        let key = key.unwrap_or_else(|| self.random.below(KEYS));
+        let of_key: Vec<i64> = self.log.entries(place).iter().filter(|entry| entry.key == key).map(|entry| entry.offset).collect();
+        if of_key.is_empty() {
+            return;
+        }
+        let below = self.random.one_of(&of_key);
+        self.meet(Fault::Withhold, place);
+        self.tell(&("withhold", place, key, below));
+        self.log.remove(place, key, Removed { below, at_step: self.step });
+        self.known.learn(place, key, below);
+    }
+
+    pub fn hear_of_removals(&mut self) {
+        self.coverage.saw("guard changed");
+        self.drive(Input::GuardChanged);
+    }
+
+    /// A parked lane of each is taken up again.
+    pub fn redrive(&mut self) {
+        for index in 0..self.subscriptions.len() {
+            let own = &self.subscriptions[index];
+            let parked = self.hub.member(own.member).filter(|_| !own.removed).and_then(|member| member.machine().parked().next());
+            let Some((place, lane, mark)) = parked else { continue };
+            let member = own.member;
+            self.subscriptions[index].disk.letters.retain(|letter| (letter.parked, letter.place, letter.lane) != (true, place, lane));
+            self.coverage.saw("redriven");
+            self.step += 1;
+            let letter = DeadLetter { place, offset: mark + 1, lane, number: 0, outcome: Outcome::Failed, parked: true };
+            let mut actions = Vec::new();
+            self.hub.redrive(self.now_ms, member, letter, &mut actions);
+            self.act(actions);
+        }
+    }
+}
