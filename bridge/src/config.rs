@@ -78,6 +78,8 @@ pub struct BridgeConfig {
     pub subscriptions_per_organisation_max: usize,
     /// Subscriptions in all.
     pub subscriptions_max: usize,
+    /// WebSocket connections.
+    pub sockets_max: usize,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
     /// Bytes of a request to the API.
@@ -122,6 +124,7 @@ impl Default for BridgeConfig {
             answer_bytes_max: 64 * 1024,
             subscriptions_per_organisation_max: 1_000,
             subscriptions_max: 10_000,
+            sockets_max: 10_000,
             removed_keys_max: 1_000_000,
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,

@@ -21,6 +21,7 @@ mod removals;
 mod runtime;
 mod schema_import;
 mod schema_registry;
+mod sockets;
 mod subscriptions;
 mod telemetry;
 mod tokens;

@@ -30,6 +30,7 @@ use crate::facts::Facts;
 use crate::removals::{Removals, TooMany};
 use crate::runtime::{Context, Engine, Stopped, changelog};
 use crate::schema_import::{ImportError, Registry as SchemaRegistry};
+use crate::sockets::Sockets;
 use crate::subscriptions::{ChangeError, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
@@ -121,6 +122,7 @@ impl Bridge {
             registry,
             webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
+            sockets: Arc::new(Sockets::new(self.config.sockets_max, telemetry.sockets.clone())),
             obstacle: watch::Sender::new(Some("starting".to_owned())),
         });
         let server_stop = CancellationToken::new();
@@ -130,6 +132,7 @@ impl Bridge {
         shared.obstacle.send_replace(Some("stopping".to_owned()));
         if let Some(ready) = shared.ready.get() {
             ready.subscriptions.drain().await;
+            shared.sockets.closed(Duration::from_millis(self.config.drain_timeout_ms)).await;
         }
         server_stop.cancel();
         let _ = tokio::time::timeout(Duration::from_millis(self.config.drain_timeout_ms), server).await;

@@ -37,6 +37,18 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "cursor", "The cursor is not one of this subscription", format!("{why}; {remedy}"))
     }
 
+    /// 410: what follows the cursor was taken, and is not kept.
+    pub fn passed() -> Self {
+        let detail = "the subscription's cursor stands after this one: some of what follows it was taken already; leave it out to go on";
+        Self::new(StatusCode::GONE, "resync", "The cursor was passed", detail)
+    }
+
+    /// 426: an address that is for WebSockets.
+    pub fn upgrade() -> Self {
+        let detail = "open a WebSocket (version 13) and offer the subprotocol ryggrad.v1 or cloudevents.json";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade", "This address speaks WebSocket", detail)
+    }
+
     /// 401.
     pub fn unauthorised(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "A valid token is needed", detail)
@@ -73,7 +85,7 @@ impl Problem {
     pub fn other_channel(channel: Channel) -> Self {
         let detail = match channel {
             Channel::Webhook => "its events are posted to its sink; to fetch events, make a subscription with channel pull",
-            Channel::Pull => "its receiver fetches: GET …/events; to have events posted, make a subscription with channel webhook",
+            Channel::Pull | Channel::WebSocket => "its receiver comes for events: GET …/events or …/socket; to have events posted, make a subscription with channel webhook",
         };
         Self::new(StatusCode::CONFLICT, "channel", "The subscription has another channel", detail)
     }

@@ -51,6 +51,8 @@ pub struct Telemetry {
     pub endpoints_open: Gauge,
     /// Running subscriptions.
     pub subscriptions: Gauge,
+    /// Open WebSocket connections; the limit is `sockets_max`.
+    pub sockets: Gauge,
     /// Attempts under way; the limit is `in_flight_total_max`.
     pub in_flight: Gauge,
     /// How long a commit to the cursor store takes, waiting included.
@@ -83,6 +85,7 @@ impl Telemetry {
             endpoints: Gauge::default(),
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
+            sockets: Gauge::default(),
             in_flight: Gauge::default(),
             commit_seconds: seconds(),
             changelog_failures: Counter::default(),
@@ -109,6 +112,7 @@ impl Telemetry {
         bridge.register("endpoints", "Endpoints that are delivered to", metrics.endpoints.clone());
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
+        bridge.register("sockets", "Open WebSocket connections", metrics.sockets.clone());
         bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         bridge.register_with_unit("commit", "Duration of a commit to the cursor store", Unit::Seconds, metrics.commit_seconds.clone());
         bridge.register("changelog_failures", "Copies of cursors to Kafka that failed", metrics.changelog_failures.clone());

@@ -21,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 7] = ["nobody", "subscribe", "publish", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 7]); 23] = [
+const ROUTES: [(&str, &str, [&str; 7]); 24] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
@@ -33,6 +33,7 @@ const ROUTES: [(&str, &str, [&str; 7]); 23] = [
     ("POST", "/v1/subscriptions/ID/verify", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/subscriptions/ID/test", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("GET", "/v1/subscriptions/ID/events", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/socket", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/subscriptions/ID/ack", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("GET", "/v1/subscriptions/ID/attempts", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("GET", "/v1/subscriptions/ID/dead-letters", ["401", "404", "-subscribe", "404", "404", "404", "404"]),

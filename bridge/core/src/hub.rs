@@ -297,9 +297,13 @@ impl Hub {
     fn act(&mut self, id: MemberId, action: machine::Action, record: Option<&Arc<Record>>, actions: &mut Vec<Action>) {
         let Some(member) = self.members.get_mut(&id) else { return };
         match action {
-            machine::Action::Keep { place, offset, .. } => {
+            machine::Action::Keep { place, offset, number } => {
                 if let Some(record) = record {
                     member.kept.insert((place, offset), Arc::clone(record));
+                }
+                // What an earlier life has numbered is there as soon as it is read again: no commit tells of it.
+                if member.wish.address.is_none() && member.machine.available(number - 1).next().is_some_and(|next| next.number == number) {
+                    actions.push(Action::Available(id));
                 }
             }
             machine::Action::Attempt { attempt, deliveries } => {

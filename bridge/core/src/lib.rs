@@ -24,4 +24,5 @@ pub mod retry;
 pub mod role;
 pub mod settings;
 pub mod signature;
+pub mod socket;
 pub mod subscription;

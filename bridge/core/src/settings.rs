@@ -19,6 +19,24 @@ pub enum Channel {
     Webhook,
     /// The receiver fetches them.
     Pull,
+    /// The receiver holds a socket open. It may fetch as well: the cursor is the same.
+    WebSocket,
+}
+
+impl Channel {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Pull => "pull",
+            Self::WebSocket => "websocket",
+        }
+    }
+
+    /// Whether the receiver comes for its events.
+    pub fn is_fetched(self) -> bool {
+        self != Self::Webhook
+    }
 }
 
 /// What must not overtake what.

@@ -49,20 +49,24 @@ impl FromRequestParts<Arc<Shared>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, token) = header
-            .and_then(|value| value.split_once(' '))
-            .ok_or_else(|| Problem::unauthorised("send the header Authorization: Bearer <token>"))?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Problem::unauthorised("the scheme is Bearer"));
-        }
-        let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
-        if operator {
-            return Ok(Self { organisation: None, roles: Roles::all() });
-        }
-        let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
-        bearer
-            .map(|(organisation, roles)| Self { organisation: Some(organisation), roles })
-            .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
+        caller_of(shared, parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())).await
     }
+}
+
+/// Whose token a header `Authorization` holds, as of now.
+pub(super) async fn caller_of(shared: &Shared, header: Option<&str>) -> Result<Caller, Problem> {
+    let (scheme, token) = header
+        .and_then(|value| value.split_once(' '))
+        .ok_or_else(|| Problem::unauthorised("send the header Authorization: Bearer <token>"))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Problem::unauthorised("the scheme is Bearer"));
+    }
+    let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
+    if operator {
+        return Ok(Caller { organisation: None, roles: Roles::all() });
+    }
+    let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
+    bearer
+        .map(|(organisation, roles)| Caller { organisation: Some(organisation), roles })
+        .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
 }

@@ -10,13 +10,12 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
-use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Fault;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::query::Query;
-use super::subscriptions::{json_body, own_by};
+use super::subscriptions::{json_body, own_posted};
 use super::{Id, Shared};
 use crate::problem::Problem;
 use crate::subscriptions::{EventPlace, Selection, SetAside};
@@ -26,7 +25,7 @@ const MEMBERS: [&str; 3] = ["topic", "partition", "offset"];
 /// What was set aside, by topic, partition and offset; `next` leads on.
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    let subscription = own_posted(ready, caller, id).await?;
     let mut query = Query::read(raw.as_deref(), &["after", "limit"]);
     let after = query.text("after").map(read_name);
     if after == Some(None) {
@@ -50,7 +49,7 @@ pub async fn redrive(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    let subscription = own_posted(ready, caller, id).await?;
     let selection = selection(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
     let one = matches!(selection, Selection::One(_));
     match ready.subscriptions.redrive(subscription.id, selection).await {
@@ -67,7 +66,7 @@ pub async fn remove(
     path: Result<Path<HashMap<String, String>>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    let subscription = own_posted(ready, caller, id).await?;
     let letter = path.ok().and_then(|Path(named)| read_name(named.get("letter")?));
     let absent = || Problem::not_found("dead letter");
     if ready.subscriptions.drop_dead_letter(subscription.id, &letter.ok_or_else(absent)?).await {

@@ -6,6 +6,7 @@ mod dead_letters;
 mod pull;
 mod query;
 mod secrets;
+mod socket;
 mod subscriptions;
 mod tokens;
 mod verification;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 use crate::config::BridgeConfig;
 use crate::problem::Problem;
 use crate::schema_registry;
+use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
 use crate::tokens::Tokens;
 
@@ -55,6 +57,8 @@ pub struct Shared {
     pub webhook_keys: Vec<PublicKey>,
     /// Set once; before that the API answers 503.
     pub ready: OnceLock<Ready>,
+    /// Open WebSocket connections.
+    pub sockets: Arc<Sockets>,
     /// What keeps the bridge from working, if anything does.
     pub obstacle: watch::Sender<Option<String>>,
 }
@@ -89,6 +93,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}/verify", post(verification::verify))
         .route("/v1/subscriptions/{id}/test", post(verification::test))
         .route("/v1/subscriptions/{id}/events", get(pull::events))
+        .route("/v1/subscriptions/{id}/socket", get(socket::open))
         .route("/v1/subscriptions/{id}/ack", post(pull::acknowledge))
         .route("/v1/subscriptions/{id}/attempts", get(attempts::list))
         .route("/v1/subscriptions/{id}/dead-letters", get(dead_letters::list))

@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use ryggrad_bridge_core::pull_cursor::PullCursor;
-use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::{Fault, Subscription};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -25,7 +24,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::query::Query;
-use super::subscriptions::{json_body, own_by};
+use super::subscriptions::{json_body, own_fetched};
 use super::{Id, Ready, Shared};
 use crate::problem::Problem;
 use crate::subscriptions::{Fetched, Subscriptions};
@@ -52,7 +51,7 @@ pub async fn events(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Pull).await?;
+    let subscription = own_fetched(ready, caller, id).await?;
     let streamed = accepts_stream(&headers);
     let asked = asked(ready, &subscription, raw.as_deref(), headers.get(LAST_EVENT_ID).filter(|_| streamed))?;
     take(ready, subscription.id, asked.after).await?;
@@ -76,7 +75,7 @@ pub async fn acknowledge(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Pull).await?;
+    let subscription = own_fetched(ready, caller, id).await?;
     let body = json_body(body, shared.config.request_bytes_max)?;
     let only = body.as_object().is_some_and(|members| members.len() == 1);
     let Some(text) = body.get("cursor").and_then(Value::as_str).filter(|_| only) else {
@@ -97,12 +96,12 @@ fn asked(ready: &Ready, subscription: &Subscription, raw: Option<&str>, last: Op
     Ok(Asked { after: after.transpose()?, limit, wait_s })
 }
 
-fn decoded(ready: &Ready, subscription: &Subscription, text: &str) -> Result<PullCursor, Problem> {
+pub(super) fn decoded(ready: &Ready, subscription: &Subscription, text: &str) -> Result<PullCursor, Problem> {
     ready.subscriptions.cursor_key().decode(subscription.id, text).map_err(|why| Problem::cursor(&why.to_string()))
 }
 
 /// Acknowledges what a cursor says, if it is of the run of numbers that goes on.
-async fn take(ready: &Ready, id: Uuid, cursor: Option<PullCursor>) -> Result<(), Problem> {
+pub(super) async fn take(ready: &Ready, id: Uuid, cursor: Option<PullCursor>) -> Result<(), Problem> {
     let epoch = ready.subscriptions.epoch(id).await.ok_or_else(not_running)?;
     let Some(cursor) = cursor else { return Ok(()) };
     if cursor.epoch != epoch {
@@ -144,7 +143,7 @@ fn reached(after: Option<u64>, fetched: Fetched) -> (u32, u64, Vec<Bytes>) {
 }
 
 /// Returns when there may be news, the end of all news included; never again after that.
-async fn changed(news: &mut Option<watch::Receiver<u64>>) {
+pub(super) async fn changed(news: &mut Option<watch::Receiver<u64>>) {
     let Some(receiver) = news else { return std::future::pending().await };
     if receiver.changed().await.is_err() {
         *news = None;
@@ -226,7 +225,7 @@ fn batch(events: &[Bytes]) -> Bytes {
     body.freeze()
 }
 
-fn not_running() -> Problem {
+pub(super) fn not_running() -> Problem {
     Problem::unavailable("the subscription is not running; try again, and see the bridge's log if that does not help")
 }
 

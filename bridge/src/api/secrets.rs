@@ -8,12 +8,11 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Rotation;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::subscriptions::{json_body, own_by};
+use super::subscriptions::{json_body, own_posted};
 use super::{Id, Shared};
 use crate::problem::Problem;
 
@@ -25,7 +24,7 @@ pub async fn rotate(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    let subscription = own_posted(ready, caller, id).await?;
     let rotation = Rotation::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
     let rotated = ready.subscriptions.rotate_secret(subscription.id, rotation).await?;
     let (subscription, secret) = rotated.ok_or_else(|| Problem::not_found("subscription"))?;

@@ -115,10 +115,16 @@ pub(super) fn shown(changed: Option<Subscription>) -> Result<Json<Value>, Proble
     changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
 }
 
-/// The subscription of an address, if the caller may see it and it has this channel.
-pub(super) async fn own_by(ready: &Ready, caller: Caller, id: Id, channel: Channel) -> Result<Subscription, Problem> {
+/// The subscription of an address, if the caller may see it and its receiver comes for its events.
+pub(super) async fn own_fetched(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
     let subscription = own(ready, caller, id).await?;
-    if subscription.channel == channel { Ok(subscription) } else { Err(Problem::other_channel(subscription.channel)) }
+    if subscription.channel.is_fetched() { Ok(subscription) } else { Err(Problem::other_channel(subscription.channel)) }
+}
+
+/// The same where events are posted.
+pub(super) async fn own_posted(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
+    let subscription = own(ready, caller, id).await?;
+    if subscription.channel.is_fetched() { Err(Problem::other_channel(subscription.channel)) } else { Ok(subscription) }
 }
 
 /// The subscription of an address, if the caller may see it.

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::Value;
 
 use super::caller::Caller;
-use super::subscriptions::{own_by, shown};
+use super::subscriptions::{own_posted, shown};
 use super::{Id, Ready, Shared};
 use crate::problem::Problem;
 
@@ -33,6 +32,6 @@ pub async fn test(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
 /// A subscription whose endpoint may be called by hand now.
 async fn callable(shared: &Shared, caller: Caller, id: Id) -> Result<(&Ready, Subscription), Problem> {
     let ready = shared.ready()?;
-    let subscription = own_by(ready, caller, id, Channel::Webhook).await?;
+    let subscription = own_posted(ready, caller, id).await?;
     if ready.subscriptions.may_call(subscription.id) { Ok((ready, subscription)) } else { Err(Problem::too_soon()) }
 }

@@ -6,7 +6,7 @@ use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::hub::{Commit, MemberId, Newcomer, Wish};
 use ryggrad_bridge_core::machine::{Limits, Mode, Numbering, Policy};
 use ryggrad_bridge_core::retry::RetryPolicy;
-use ryggrad_bridge_core::settings::{Channel, Format};
+use ryggrad_bridge_core::settings::Format;
 use ryggrad_bridge_core::subscription::Subscription;
 use ryggrad_schemas::Catalogue;
 use ryggrad_store::{Change, Entry, Stored, SubscriptionId};
@@ -47,7 +47,7 @@ pub(super) fn newcomer(subscription: &Subscription, stored: &Stored, wish: Wish,
 
 /// What the hub has to know of a subscription.
 pub(super) fn wish(subscription: &Subscription, mode: Mode, config: &BridgeConfig) -> Wish {
-    let fetches = subscription.channel == Channel::Pull;
+    let fetches = subscription.channel.is_fetched();
     let delivery = &subscription.delivery;
     Wish {
         types: subscription.types.clone(),

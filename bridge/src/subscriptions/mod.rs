@@ -19,7 +19,6 @@ use std::time::Duration;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
-use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::signature::Secret;
 use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Rotation, Start, State, Subscription, Verification};
 use ryggrad_log::{Moment, Moments, Seal};
@@ -318,12 +317,12 @@ impl Subscriptions {
     /// How a subscription is to run; `None` if its secrets do not open.
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
-        let opens = target.is_some() || subscription.channel == Channel::Pull;
+        let opens = target.is_some() || subscription.channel.is_fetched();
         opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription) })
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {
-        let may_deliver = subscription.channel == Channel::Pull || subscription.may_deliver(self.context.config.development_egress);
+        let may_deliver = subscription.channel.is_fetched() || subscription.may_deliver(self.context.config.development_egress);
         match subscription.state {
             State::Active if may_deliver => Mode::Running,
             State::Active | State::Paused | State::Disabled => Mode::Stopped,

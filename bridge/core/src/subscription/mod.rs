@@ -130,7 +130,7 @@ impl Subscription {
                 let until = until_ms.and_then(|until_ms| jiff::Timestamp::from_millisecond(until_ms).ok());
                 shown.insert("previous_secret_until".to_owned(), json!(until.map(|until| until.to_string())));
             }
-            Channel::Pull => {
+            Channel::Pull | Channel::WebSocket => {
                 shown.remove("headers");
                 shown.remove("verify");
             }

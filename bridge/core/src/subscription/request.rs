@@ -61,15 +61,16 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
     let channel = match members.get("channel").map(Value::as_str) {
         None | Some(Some("webhook")) => Channel::Webhook,
         Some(Some("pull")) => Channel::Pull,
+        Some(Some("websocket")) => Channel::WebSocket,
         Some(_) => {
-            faults.push(Fault::new("/channel", "is webhook or pull"));
+            faults.push(Fault::new("/channel", "is webhook, pull or websocket"));
             Channel::Webhook
         }
     };
     let (types, topics) = parse_types(members.get("types"), catalogue, &mut faults);
     let sink = match channel {
         Channel::Webhook => Some(parse_sink(members.get("sink"), policy, &mut faults)),
-        Channel::Pull => {
+        Channel::Pull | Channel::WebSocket => {
             webhook_only(members, &mut faults);
             None
         }
@@ -113,7 +114,7 @@ pub(crate) fn webhook_only(members: &Map<String, Value>, faults: &mut Vec<Fault>
     for name in WEBHOOK_MEMBERS.iter().chain(&Settings::MEMBERS).filter(|name| members.contains_key(**name)) {
         faults.push(Fault::new(
             format!("/{name}"),
-            "is for the channel webhook, and with pull the receiver fetches: leave it out, or make a subscription with channel webhook",
+            "is for the channel webhook, and here the receiver fetches: leave it out, or make a subscription with channel webhook",
         ));
     }
 }

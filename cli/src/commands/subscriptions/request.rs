@@ -11,11 +11,11 @@ use crate::client::{Token, subscription_start};
 /// What `create` is given.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Where to send events: the endpoint's URL. Not with --channel pull.
+    /// Where to send events: the endpoint's URL. Not with --channel pull or websocket.
     #[arg(long, value_name = "URL", required_unless_present = "channel")]
     sink: Option<String>,
-    /// How events get there: posted, or fetched by the receiver [default: webhook].
-    #[arg(long, value_name = "CHANNEL", value_parser = ["webhook", "pull"])]
+    /// How events get there: posted, fetched, or over a WebSocket that the receiver opens [default: webhook].
+    #[arg(long, value_name = "CHANNEL", value_parser = ["webhook", "pull", "websocket"])]
     channel: Option<String>,
     /// Event types, exact or a prefix ending in `.*`; several with commas, or repeated.
     #[arg(long, value_name = "TYPE", value_delimiter = ',', default_value = "no.ryggrad.*")]
