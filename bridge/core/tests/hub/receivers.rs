@@ -174,14 +174,23 @@ impl Rig {
         self.subscriptions[index].running = false;
     }
 
-    /// A receiver fetches some, and acknowledges them or not.
+    /// A receiver that has been told of events fetches some, and acknowledges them or not.
     fn fetch(&mut self, calm: bool) {
         let fetches = |index: &usize| self.subscriptions[*index].fetches && !self.subscriptions[*index].removed;
         let Some(index) = (0..self.subscriptions.len()).find(fetches) else { return };
         let (member, fetched) = (self.subscriptions[index].member, self.subscriptions[index].fetched);
+        if !self.subscriptions[index].has_news {
+            if calm {
+                // It has seen all, and may not have said so.
+                self.drive(Input::Acknowledged { member, number: fetched });
+            }
+            return;
+        }
         let count = 1 + self.random.below(6) as usize;
         let after = if self.random.chance(50) { 0 } else { fetched };
         let parcels = self.hub.fetch(member, after, count);
+        // Whoever has seen the end waits until it is told of more.
+        self.subscriptions[index].has_news = parcels.len() == count;
         if parcels.is_empty() {
             return;
         }

@@ -153,7 +153,11 @@ impl Rig {
             match action {
                 Action::Reader(action) => self.obey(action),
                 Action::Attempt { member, address, attempt, parcels } => self.begin(member, address, attempt, parcels),
-                Action::Available(_) => {}
+                Action::Available(member) => {
+                    if let Some(index) = self.index(member) {
+                        self.subscriptions[index].has_news = true;
+                    }
+                }
                 Action::Disable { member, reason, .. } => self.disabled(member, reason),
             }
         }
@@ -389,6 +393,8 @@ impl Rig {
         self.hub = start(self.limits, &self.known, self.plan.bug == Bug::SendWithheld, &self.live);
         for index in 0..self.subscriptions.len() {
             let subscription = &mut self.subscriptions[index];
+            // Whoever fetches comes anew, and looks once.
+            subscription.has_news = true;
             if subscription.removed {
                 // Ids begin anew.
                 subscription.member = MemberId(u32::MAX);

@@ -77,6 +77,8 @@ pub struct Subscription {
     pub quiet_until_ms: u64,
     /// The highest number that a receiver that fetches has seen.
     pub fetched: u64,
+    /// It has been told that there may be more, or has just come.
+    pub has_news: bool,
     /// Keys that its receiver can't take, and events that it never will.
     failing: BTreeSet<u64>,
     poison_percent: u64,
@@ -111,6 +113,7 @@ impl Subscription {
             took: Vec::new(),
             quiet_until_ms: 0,
             fetched: 0,
+            has_news: true,
             failing,
             poison_percent: if plan.has(Fault::Hopeless) { random.one_of(&[0, 0, 3]) } else { 0 },
             batch_max: choice.limits.batch_events_max,
