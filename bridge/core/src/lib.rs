@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod egress;
 pub mod endpoint;
 
+pub mod filter;
 pub mod headers;
 pub mod hub;
 pub mod machine;
