@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::cesql::{Attributes, Expression};
+use crate::cesql::{Attributes, ErrorKind, Expression};
 use crate::subscription::Fault;
 
 /// Most filters in one list.
@@ -49,12 +49,12 @@ enum Comparison {
 }
 
 /// What filters say of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
     /// Whether the event is wanted.
     pub matches: bool,
-    /// Expressions that met an error on the way; none of them matched.
-    pub errors: u64,
+    /// The first error of each expression that met one; none of these matched.
+    pub errors: Vec<ErrorKind>,
 }
 
 impl Filters {
@@ -87,7 +87,7 @@ impl Filters {
 
     /// Whether an event is wanted.
     pub fn judge(&self, attributes: &dyn Attributes) -> Verdict {
-        let mut errors = 0;
+        let mut errors = Vec::new();
         let matches = self.0.all.iter().all(|filter| filter.matches(attributes, &mut errors));
         Verdict { matches, errors }
     }
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Filters {
 }
 
 impl Filter {
-    fn matches(&self, attributes: &dyn Attributes, errors: &mut u64) -> bool {
+    fn matches(&self, attributes: &dyn Attributes, errors: &mut Vec<ErrorKind>) -> bool {
         match self {
             Self::Texts(comparison, wanted) => wanted.iter().all(|(name, wanted)| {
                 attributes.attribute(name).is_some_and(|value| {
@@ -141,8 +141,8 @@ impl Filter {
             Self::All(inner) => inner.iter().all(|filter| filter.matches(attributes, errors)),
             Self::Any(inner) => inner.iter().any(|filter| filter.matches(attributes, errors)),
             Self::Not(inner) => !inner.matches(attributes, errors),
-            Self::Sql(expression) => expression.matches(attributes).unwrap_or_else(|_| {
-                *errors += 1;
+            Self::Sql(expression) => expression.matches(attributes).unwrap_or_else(|kind| {
+                errors.push(kind);
                 false
             }),
         }
@@ -277,19 +277,23 @@ mod tests {
             (json!([{"sql": "type LIKE 'no.%' AND hop < 4"}]), true),
             (json!([{"sql": "hop"}]), false),
         ] {
-            assert_eq!(judged(filters.clone()), Verdict { matches: expected, errors: 0 }, "{filters}");
+            assert_eq!(judged(filters.clone()), Verdict { matches: expected, errors: Vec::new() }, "{filters}");
         }
     }
 
     #[test]
     fn an_expression_with_an_error_does_not_match_and_is_counted() {
         let failing = json!({"sql": "kommune = 'x' OR urgent"});
-        assert_eq!(judged(json!([failing])), Verdict { matches: false, errors: 1 });
+        assert_eq!(judged(json!([failing])), Verdict { matches: false, errors: vec![ErrorKind::MissingAttribute] });
         assert_eq!(
             judged(json!([{"any": [failing, {"sql": "1 / 0 = 0"}, {"exact": {"id": "e1"}}]}])),
-            Verdict { matches: true, errors: 2 }
+            Verdict { matches: true, errors: vec![ErrorKind::MissingAttribute, ErrorKind::Math] }
         );
-        assert_eq!(judged(json!([{"not": failing}])), Verdict { matches: true, errors: 1 }, "as the dialect `not` has it");
+        assert_eq!(
+            judged(json!([{"not": failing}])),
+            Verdict { matches: true, errors: vec![ErrorKind::MissingAttribute] },
+            "as the dialect `not` has it"
+        );
     }
 
     #[test]
