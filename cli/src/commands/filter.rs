@@ -35,7 +35,7 @@ EXAMPLES
     ryggrad filter eval --expression \"endringstype = 'NY'\" --event -
 
 OUTPUT
-  One JSON object for each event: {\"errors\": [], \"type\": \"Boolean\", \"value\": true}. An event
+  One JSON object for each event: {\"value\":true,\"type\":\"Boolean\",\"errors\":[]}. An event
   passes if the value is the Boolean true and there is no error. In JSON, numbers and true or
   false have their types; in a subscription all attributes are Strings, which are cast where
   something else is wanted.")]
@@ -67,7 +67,9 @@ pub fn run(command: FilterCommand) -> anyhow::Result<Code> {
     warn(&subject);
     let mut output = Output::stdout();
     for event in events(&read(&args.event)?)? {
-        output.object(&judged(&subject, &event))?;
+        let judged = judged(&subject, &event);
+        // In this order people read it.
+        output.line(&format!(r#"{{"value":{},"type":{},"errors":{}}}"#, judged["value"], judged["type"], judged["errors"]))?;
     }
     output.flush()?;
     Ok(Code::Ok)
