@@ -35,6 +35,8 @@ pub struct Telemetry {
     pub compacted: Counter,
     /// Records that a subscription wanted and did not get, because their key was removed.
     pub withheld: Counter,
+    /// Expressions of filters that met an error, over all subscriptions.
+    pub filter_errors: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
     /// Matched and unsettled records, over all subscriptions.
@@ -77,6 +79,7 @@ impl Telemetry {
             unreadable: Counter::default(),
             compacted: Counter::default(),
             withheld: Counter::default(),
+            filter_errors: Counter::default(),
             removed_keys: Gauge::default(),
             pending: Gauge::default(),
             ring_bytes: Gauge::default(),
@@ -104,6 +107,7 @@ impl Telemetry {
         bridge.register("records_unreadable", "Records that no subscriber can be given", metrics.unreadable.clone());
         bridge.register("records_compacted", "Pending records that compaction took", metrics.compacted.clone());
         bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
+        bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());
         bridge.register_with_unit("ring", "Newest records in memory", Unit::Bytes, metrics.ring_bytes.clone());

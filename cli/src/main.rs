@@ -14,7 +14,7 @@ mod simulate;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use commands::{bench, bridge, completions, consume, listen, produce, sources, subscriptions, tokens, topics, up};
+use commands::{bench, bridge, completions, consume, filter, listen, produce, sources, subscriptions, tokens, topics, up};
 use exit::Code;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -76,6 +76,9 @@ enum Command {
     /// Shows how registries are followed, and gives orders to their producers
     #[command(after_help = sources::EXAMPLES)]
     Sources(sources::Args),
+    /// Tries filters of subscriptions out, before they are used
+    #[command(subcommand)]
+    Filter(filter::FilterCommand),
     /// Measures, against the raw library in the same run
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -114,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
         Command::Sources(args) => sources::run(args).await,
+        Command::Filter(command) => filter::run(command),
         Command::Bench(command) => bench::run(command, stop_on_signal()?).await,
         Command::Simulate(SimulateCommand::Enhetsregisteret(args)) => {
             simulate::run(args, stop_on_signal()?).await?;

@@ -59,6 +59,21 @@ impl Headers {
         })
     }
 
+    /// The last value of the name that is made of these two.
+    pub fn last_prefixed(&self, prefix: &str, name: &str) -> Option<&str> {
+        let wanted = prefix.len() + name.len();
+        for (index, &(name_end, value_end)) in self.ends.iter().enumerate().rev() {
+            let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(_, end)| *end);
+            // Lengths tell most names apart.
+            if name_end - start == wanted
+                && self.text.get(start..name_end).and_then(|found| found.strip_prefix(prefix)).is_some_and(|rest| rest == name)
+            {
+                return self.text.get(name_end..value_end);
+            }
+        }
+        None
+    }
+
     /// The value that stands there.
     pub fn value_at(&self, position: usize) -> Option<&str> {
         let (name_end, value_end) = *self.ends.get(position)?;

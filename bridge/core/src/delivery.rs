@@ -234,7 +234,7 @@ fn json_text(event: &mut Vec<u8>, text: &str) {
 }
 
 /// Whether a record may bring this attribute along: not what is the delivery's or the format's.
-fn is_free(name: &str) -> bool {
+pub(crate) fn is_free(name: &str) -> bool {
     !matches!(name, EPOCH | NUMBER | "data" | "data_base64" | "datacontenttype")
 }
 

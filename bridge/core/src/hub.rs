@@ -266,8 +266,9 @@ impl Hub {
             return;
         }
         for id in self.types.wanting(record.ce_type()) {
-            let attached = self.members.get(&id).is_some_and(|member| member.is_attached(record.place));
-            if attached && !self.offer(now_ms, id, record, actions) {
+            // Who reads by itself sees the record later, and is asked then.
+            let wanted = self.members.get_mut(&id).is_some_and(|member| member.is_attached(record.place) && member.passes(record));
+            if wanted && !self.offer(now_ms, id, record, actions) {
                 self.detach(now_ms, id, record.place, record.stop_at(), actions);
             }
         }

@@ -5,10 +5,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
 pub mod asymmetric;
+pub mod cesql;
 pub mod cursor;
 pub mod delivery;
 pub mod egress;
 pub mod endpoint;
+
+pub mod filter;
 pub mod headers;
 pub mod hub;
 pub mod machine;

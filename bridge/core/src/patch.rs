@@ -7,6 +7,7 @@ use ryggrad_schemas::catalogue::Catalogue;
 use serde_json::{Map, Value};
 
 use crate::egress::EgressPolicy;
+use crate::filter::Filters;
 use crate::own_headers::HeadersChange;
 use crate::settings::{Channel, Settings};
 use crate::signature::Secret;
@@ -15,7 +16,7 @@ use crate::subscription::{
 };
 
 /// What may change, besides the settings.
-const MEMBERS: [&str; 7] = ["types", "sink", "description", "state", "secret", "headers", "verify"];
+const MEMBERS: [&str; 8] = ["types", "filters", "sink", "description", "state", "secret", "headers", "verify"];
 
 /// What stays for life, and what to do instead of changing it.
 const FIXED: [(&str, &str); 9] = [
@@ -35,6 +36,8 @@ const FIXED: [(&str, &str); 9] = [
 pub struct Patch {
     /// Event type patterns; they count for what is read from now on.
     pub types: Option<Vec<String>>,
+    /// Which events of these types, from the next on that is read; `Some(None)` takes them away.
+    pub filters: Option<Option<Filters>>,
     /// Where events are posted, also those that are being retried.
     pub sink: Option<String>,
     /// The owner's own words; `Some(None)` takes them away.
@@ -67,6 +70,7 @@ impl Patch {
         }
         let mut patch = Self {
             types: members.get("types").map(|value| checked_types(value, subscription, catalogue, &mut faults)),
+            filters: members.get("filters").map(|value| Filters::parse(value, "/filters", &mut faults)),
             description: members.contains_key("description").then(|| parse_description(members, &mut faults)),
             state: members.get("state").and_then(|value| parse_state(value, &mut faults)),
             ..Self::default()
@@ -103,6 +107,7 @@ impl Patch {
         let verification = if moved || verify != before.verify { Verification::first(before.channel, verify) } else { before.verification };
         Subscription {
             types: self.types.unwrap_or(before.types),
+            filters: self.filters.unwrap_or(before.filters),
             sink: self.sink.or(before.sink),
             description: self.description.unwrap_or(before.description),
             state: self.state.unwrap_or(before.state),
@@ -171,6 +176,12 @@ mod tests {
         assert_eq!(patched(json!({"state": "active"})), Ok(Subscription { state: State::Active, reason: None, ..subscription() }));
         let types = vec!["no.ryggrad.grunndata.virksomhet.*".to_owned()];
         assert_eq!(patched(json!({"types": types})), Ok(Subscription { types, ..subscription() }));
+        let given = json!([{"any": [{"exact": {"endringstype": "NY"}}, {"sql": "EXISTS subject"}]}]);
+        let filters = serde_json::from_value(given.clone()).unwrap();
+        assert_eq!(patched(json!({"filters": given})), Ok(Subscription { filters, ..subscription() }));
+        for none in [json!(null), json!([])] {
+            assert_eq!(patched(json!({"filters": none})), Ok(Subscription { filters: None, ..subscription() }));
+        }
         let settings = Settings { on_exhausted: OnExhausted::Park, format: Format::Batch, batch_events_max: 3, ..Settings::default() };
         let body = json!({"on_exhausted": "park", "format": "batch", "batch_events_max": 3, "in_flight_max": null});
         assert_eq!(patched(body), Ok(Subscription { delivery: settings, ..subscription() }));
@@ -184,6 +195,7 @@ mod tests {
             (json!({"state": "disabled", "description": 7, "secret": "x"}), vec!["/description", "/state", "/secret"]),
             (json!({"id": "x", "start": "now", "farge": 1, "channel": "pull"}), vec!["/channel", "/farge", "/id", "/start"]),
             (json!({"types": ["no.finnes.ikke.v1"], "sink": "http://127.0.0.1/"}), vec!["/types/0", "/sink"]),
+            (json!({"filters": [{"sql": "a ="}, {"not": []}]}), vec!["/filters/0/sql", "/filters/1/not"]),
             (json!({"order": "x", "headers": {"te": "x"}, "verify": "none"}), vec!["/order", "/headers/te", "/verify"]),
         ] {
             let mut found = patched(body.clone()).unwrap_err();

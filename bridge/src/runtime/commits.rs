@@ -51,6 +51,7 @@ pub(super) fn wish(subscription: &Subscription, mode: Mode, config: &BridgeConfi
     let delivery = &subscription.delivery;
     Wish {
         types: subscription.types.clone(),
+        filters: subscription.filters.clone(),
         order: delivery.order,
         address: subscription.sink.as_deref().filter(|_| !fetches).map(Into::into),
         limits: Limits {

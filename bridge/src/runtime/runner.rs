@@ -53,8 +53,8 @@ struct Client {
     stored: BTreeMap<Place, (i64, bool)>,
     dead_letters: Vec<(DeadLetter, u64)>,
     available: watch::Sender<u64>,
-    /// Of the machine's counts, what the metrics know already.
-    counted: (u64, u64),
+    /// Of the member's counts, what the metrics know already.
+    counted: (u64, u64, u64),
 }
 
 type Records = Vec<Arc<Record>>;
@@ -422,7 +422,7 @@ impl Runner {
             stored: newcomer.cursors.iter().map(|(place, cursor)| (*place, (cursor.scanned_to, cursor.attached))).collect(),
             dead_letters: stored.dead_letters,
             available: watch::Sender::new(0),
-            counted: (0, 0),
+            counted: (0, 0, 0),
         };
         let member = self.hub.add(now_ms, newcomer, &mut self.actions);
         self.members.insert(id, member);
@@ -529,9 +529,10 @@ impl Runner {
             let Some(member) = self.hub.member(*id) else { continue };
             let machine = member.machine();
             pending += machine.pending();
-            let counts = (machine.compacted(), machine.withheld());
+            let counts = (machine.compacted(), machine.withheld(), member.filter_errors());
             telemetry.compacted.inc_by(counts.0 - client.counted.0);
             telemetry.withheld.inc_by(counts.1 - client.counted.1);
+            telemetry.filter_errors.inc_by(counts.2 - client.counted.2);
             client.counted = counts;
         }
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

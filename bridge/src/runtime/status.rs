@@ -74,6 +74,7 @@ pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Cat
     json!({
         "pending": machine.pending(), "in_flight": machine.in_flight(), "delivered": machine.delivered(),
         "failed_attempts": machine.failed_attempts(), "withheld": machine.withheld(), "voided": machine.voided(),
+        "filter_errors": member.filter_errors(),
         "epoch": numbering.epoch, "next_number": numbering.next, "partitions": partitions, "waiting": waiting,
     })
 }

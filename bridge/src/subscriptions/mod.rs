@@ -130,6 +130,7 @@ impl Subscriptions {
             channel: new.channel,
             from: self.first_offsets(&new.topics, &new.start).await?,
             types: new.types,
+            filters: new.filters,
             sink: new.sink,
             description: new.description,
             start: new.start,

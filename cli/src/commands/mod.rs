@@ -4,6 +4,7 @@ pub mod bench;
 pub mod bridge;
 pub mod completions;
 pub mod consume;
+pub mod filter;
 pub mod frame;
 pub mod listen;
 pub mod produce;

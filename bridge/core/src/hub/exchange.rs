@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::gate::Address;
 use super::slots::{ReaderAction, ReaderId};
 use crate::cursor::{Cursor, Place};
+use crate::filter::Filters;
 use crate::machine::{DeadLetter, Delivery, DisableReason, Limits, Mode, Numbering, Policy};
 use crate::outcome::Outcome;
 use crate::record::Record;
@@ -26,6 +27,8 @@ pub trait Guard {
 pub struct Wish {
     /// Event types, each exact or ending in `.*`.
     pub types: Vec<String>,
+    /// Which events of these types; `None` for all.
+    pub filters: Option<Filters>,
     /// What must not overtake what. For life: cursors hold lanes.
     pub order: Order,
     /// Where attempts go; `None` for a receiver that fetches.

@@ -158,10 +158,11 @@ impl Hub {
 
     /// Shows a record to a subscription; false if there is no room for it.
     fn consider(&mut self, now_ms: u64, id: MemberId, record: &Arc<Record>, actions: &mut Vec<Action>) -> bool {
-        let Some(member) = self.members.get(&id) else { return true };
+        let Some(member) = self.members.get_mut(&id) else { return true };
         let pending = member.machine.is_pending(record.place, record.offset());
-        let wanted = !record.echo && member.wants(record.ce_type());
-        if wanted || pending { self.offer(now_ms, id, record, actions) } else { true }
+        // What is pending is settled whatever the filters say by now.
+        let wanted = pending || (!record.echo && member.wants(record));
+        if wanted { self.offer(now_ms, id, record, actions) } else { true }
     }
 
     /// Hands a wanted record to the machine; false if there is no room for it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::exchange::{Newcomer, Parcel, Wish};
 use super::types::wants;
+use crate::cesql::RecordAttributes;
 use crate::cursor::Place;
 use crate::machine::{Delivery, Machine};
 use crate::record::Record;
@@ -32,6 +33,7 @@ pub struct Member {
     pub(super) detached: BTreeMap<Place, i64>,
     /// Partitions that its machine wants read again.
     pub(super) rescans: Vec<Place>,
+    filter_errors: u64,
     /// It is in line to be fed.
     pub(super) hungry: bool,
     /// When it is to be fed again although nothing has happened.
@@ -63,6 +65,7 @@ impl Member {
             attempts: HashMap::new(),
             detached,
             rescans: Vec::new(),
+            filter_errors: 0,
             hungry: false,
             retry_at_ms: None,
             wake_at_ms: None,
@@ -98,8 +101,22 @@ impl Member {
         !self.detached.contains_key(&place)
     }
 
-    pub(super) fn wants(&self, ce_type: &str) -> bool {
-        wants(&self.wish.types, ce_type)
+    /// Whether it wants a record, echoes aside.
+    pub(super) fn wants(&mut self, record: &Record) -> bool {
+        wants(&self.wish.types, record.ce_type()) && self.passes(record)
+    }
+
+    /// Whether its filters let a record of its types through.
+    pub(super) fn passes(&mut self, record: &Record) -> bool {
+        let Some(filters) = &self.wish.filters else { return true };
+        let verdict = filters.judge(&RecordAttributes(&record.log));
+        self.filter_errors += verdict.errors.len() as u64;
+        verdict.matches
+    }
+
+    /// Expressions of its filters that met an error, over all records looked at.
+    pub fn filter_errors(&self) -> u64 {
+        self.filter_errors
     }
 
     /// Whether feeding it is worth the trouble.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::filter::Filters;
 use crate::settings::{Channel, Settings};
 
 pub use request::{DESCRIPTION_CHARS_MAX, NewSubscription, SINK_BYTES_MAX, TYPES_MAX, parse};
@@ -80,6 +81,9 @@ pub struct Subscription {
     pub channel: Channel,
     /// Event types, each exact or ending in `.*`.
     pub types: Vec<String>,
+    /// Which events of these types; `None` for all.
+    #[serde(default)]
+    pub filters: Option<Filters>,
     /// Where events are posted; `None` where the receiver fetches.
     pub sink: Option<String>,
     /// The owner's own words.
@@ -200,6 +204,7 @@ pub(crate) mod tests {
             organisation: "312345676".parse().unwrap(),
             channel: Channel::Webhook,
             types: vec!["no.ryggrad.*".to_owned()],
+            filters: serde_json::from_value(json!([{"sql": "EXISTS subject"}])).unwrap(),
             sink: Some("https://mottak.example.org/".to_owned()),
             description: Some("før".to_owned()),
             start: Start::Now,
@@ -226,6 +231,7 @@ pub(crate) mod tests {
         assert_eq!((&shown["start"], &shown["order"], &shown["headers"][0]), (&json!("now"), &json!("key"), &json!("authorization")));
         assert_eq!(shown["previous_secret_until"], "1970-01-01T00:00:00Z");
         assert_eq!(shown["verification"], json!({"state": "pending"}));
+        assert_eq!(shown["filters"], json!([{"sql": "EXISTS subject"}]));
         let stored = serde_json::to_string(&subscription).unwrap();
         assert_eq!(serde_json::from_str::<Subscription>(&stored).unwrap(), subscription);
         let pull = Subscription { channel: Channel::Pull, sink: None, ..example() }.public();
@@ -245,7 +251,7 @@ pub(crate) mod tests {
             (Channel::Webhook, Settings::default(), VerificationState::NotRequired)
         );
         assert_eq!((read.delivery.on_exhausted, read.delivery.format), (OnExhausted::Block, Format::Structured));
-        assert!(read.may_deliver(false));
+        assert!(read.may_deliver(false) && read.filters.is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Fault, Start, Verify};
 use crate::egress::{self, EgressPolicy};
+use crate::filter::Filters;
 use crate::own_headers::{HeadersChange, OwnHeaders};
 use crate::settings::{Channel, Settings};
 use crate::signature::Secret;
@@ -25,6 +26,8 @@ pub struct NewSubscription {
     pub channel: Channel,
     /// Event type patterns.
     pub types: Vec<String>,
+    /// Which events of these types.
+    pub filters: Option<Filters>,
     /// Topics that carry them.
     pub topics: Vec<String>,
     /// Where events are posted; `None` where the receiver fetches.
@@ -44,7 +47,7 @@ pub struct NewSubscription {
 }
 
 /// Members for every channel.
-const MEMBERS: [&str; 4] = ["types", "description", "start", "channel"];
+const MEMBERS: [&str; 5] = ["types", "filters", "description", "start", "channel"];
 /// Members for webhooks, besides the settings.
 const WEBHOOK_MEMBERS: [&str; 4] = ["sink", "secret", "headers", "verify"];
 
@@ -68,6 +71,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
         }
     };
     let (types, topics) = parse_types(members.get("types"), catalogue, &mut faults);
+    let filters = members.get("filters").and_then(|value| Filters::parse(value, "/filters", &mut faults));
     let sink = match channel {
         Channel::Webhook => Some(parse_sink(members.get("sink"), policy, &mut faults)),
         Channel::Pull | Channel::WebSocket => {
@@ -85,6 +89,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
     let mut new = NewSubscription {
         channel,
         types,
+        filters,
         topics,
         sink,
         description,
@@ -245,6 +250,10 @@ mod tests {
                 vec!["/order", "/in_flight_max", "/verify", "/headers/host"],
             ),
             (json!({"types": ["*"], "channel": "fax"}), vec!["/channel", "/sink"]),
+            (
+                json!({"types": ["*"], "channel": "pull", "filters": [{"sql": "type LIKE"}, {"exact": {"type": ""}}, {"regex": {}}]}),
+                vec!["/filters/0/sql", "/filters/1/exact/type", "/filters/2/regex"],
+            ),
         ] {
             assert_eq!(faults(body.clone()), expected, "{body}");
         }
@@ -254,9 +263,10 @@ mod tests {
     fn what_is_chosen_is_kept_and_the_rest_has_defaults() {
         let body = json!({
             "types": ["*"], "sink": "http://127.0.0.1:1/", "format": "batch", "batch_events_max": 7, "verify": "none",
-            "headers": {"X-Key": "k"},
+            "headers": {"X-Key": "k"}, "filters": [{"suffix": {"type": ".v1"}}],
         });
         let new = parse(&body, Catalogue::built_in(), &EgressPolicy { development: true, ..EgressPolicy::default() }).unwrap();
+        assert_eq!(new.filters.map(|filters| filters.given().clone()), Some(json!([{"suffix": {"type": ".v1"}}])));
         assert_eq!(new.delivery, Settings { format: Format::Batch, batch_events_max: 7, ..Settings::default() });
         assert_eq!((new.verify, new.headers.names()), (Verify::None, vec!["x-key".to_owned()]));
     }

@@ -22,14 +22,19 @@ pub const PARTITIONS: i32 = 2;
 /// Event types; what a filter wants is a set of bits in this order.
 const KINDS: [&str; 4] = ["a.common", "a.rare", "a.new", "b.other"];
 
-/// Patterns that may be asked for, and what they mean, written down by hand.
-pub const FILTERS: [(&[&str], u8); 6] = [
-    (&["a.*"], 0b0111),
-    (&["a.common"], 0b0001),
-    (&["a.rare", "a.new"], 0b0110),
-    (&["a.*", "b.other"], 0b1111),
-    (&["a.rare"], 0b0010),
-    (&["b.*", "a.common"], 0b1001),
+/// Patterns that may be asked for, an expression that narrows them, and what they mean, written
+/// down by hand.
+pub const FILTERS: [(&[&str], Option<&str>, u8); 9] = [
+    (&["a.*"], None, 0b0111),
+    (&["a.common"], None, 0b0001),
+    (&["a.rare", "a.new"], None, 0b0110),
+    (&["a.*", "b.other"], None, 0b1111),
+    (&["a.rare"], None, 0b0010),
+    (&["b.*", "a.common"], None, 0b1001),
+    (&["a.*"], Some("type != 'a.common'"), 0b0110),
+    (&["a.*", "b.other"], Some("type LIKE '%.%m%n' OR type IN ('b.other')"), 0b1001),
+    // An error for `a.new`, which is no match.
+    (&["a.*"], Some("type = 'a.rare' OR (type = 'a.new' AND nothing = 'x')"), 0b0010),
 ];
 
 pub struct Entry {

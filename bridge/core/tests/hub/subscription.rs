@@ -109,7 +109,7 @@ impl Subscription {
             },
             from,
             filter,
-            filters: vec![(step, FILTERS[filter].1)],
+            filters: vec![(step, FILTERS[filter].2)],
             took: Vec::new(),
             quiet_until_ms: 0,
             fetched: 0,
@@ -125,6 +125,10 @@ impl Subscription {
     pub fn wish(&self) -> Wish {
         Wish {
             types: FILTERS[self.filter].0.iter().map(ToString::to_string).collect(),
+            filters: FILTERS[self.filter].1.map(|expression| {
+                let given = serde_json::json!([{"sql": expression}]);
+                serde_json::from_value(given).unwrap_or_else(|why| panic!("{expression}: {why}"))
+            }),
             order: self.order,
             address: (!self.fetches).then(|| self.address.clone()),
             limits: self.choice.limits,
@@ -144,7 +148,7 @@ impl Subscription {
 
     pub fn set_filter(&mut self, filter: usize, step: u64) {
         self.filter = filter;
-        self.filters.push((step, FILTERS[filter].1));
+        self.filters.push((step, FILTERS[filter].2));
     }
 
     pub fn set_choice(&mut self, choice: Choice) {

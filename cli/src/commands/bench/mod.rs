@@ -10,6 +10,7 @@ mod deliver;
 mod detect;
 mod dump_source;
 mod fanout;
+mod filter;
 mod ground;
 mod hanging;
 mod latency;
@@ -44,6 +45,7 @@ pub enum BenchCommand {
     Hanging(hanging::HangingArgs),
     Backlog(backlog::BacklogArgs),
     Latency(latency::LatencyArgs),
+    Filter(filter::FilterArgs),
 }
 
 /// Runs one benchmark. What it started ends with it, also when it is told to stop.
@@ -57,6 +59,7 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
             BenchCommand::Hanging(args) => hanging::run(args).await,
             BenchCommand::Backlog(args) => backlog::run(args).await,
             BenchCommand::Latency(args) => latency::run(args).await,
+            BenchCommand::Filter(args) => tokio::task::spawn_blocking(move || filter::run(&args)).await?,
         }
     };
     stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)

@@ -20,6 +20,13 @@ pub struct CreateArgs {
     /// Event types, exact or a prefix ending in `.*`; several with commas, or repeated.
     #[arg(long, value_name = "TYPE", value_delimiter = ',', default_value = "no.ryggrad.*")]
     types: Vec<String>,
+    /// Only events for which this CloudEvents SQL expression is true; may be repeated, and all count.
+    /// Try it with ryggrad filter eval.
+    #[arg(long = "filter", value_name = "CESQL", allow_hyphen_values = true)]
+    filter: Vec<String>,
+    /// A file with a list of filters; those of --filter come behind it.
+    #[arg(long, value_name = "FILE", value_parser = filters_file)]
+    filters: Option<Value>,
     /// Where to start: now, beginning, a time (RFC 3339), or how long ago (15m, 2h, 1d).
     #[arg(long, value_name = "WHEN", default_value = "now", value_parser = subscription_start)]
     start: String,
@@ -35,7 +42,7 @@ pub struct CreateArgs {
 
 /// What `update` is given.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["sink", "types", "description", "secret", "delivery"]))]
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["sink", "types", "filter", "filters", "description", "secret", "delivery"]))]
 pub struct UpdateArgs {
     /// The subscription's id, as `list` shows it.
     pub id: String,
@@ -45,6 +52,13 @@ pub struct UpdateArgs {
     /// Event types from now on; several with commas, or repeated.
     #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     types: Option<Vec<String>>,
+    /// Only events for which this CloudEvents SQL expression is true; may be repeated, and all count.
+    /// Try it with ryggrad filter eval.
+    #[arg(long = "filter", value_name = "CESQL", allow_hyphen_values = true)]
+    filter: Vec<String>,
+    /// A file with a list of filters; those of --filter come behind it. An empty list takes all away.
+    #[arg(long, value_name = "FILE", value_parser = filters_file)]
+    filters: Option<Value>,
     /// What it is for; an empty text takes the description away.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -133,6 +147,26 @@ fn header(text: &str) -> Result<(String, Token), String> {
     value.parse().map(|value| (name.trim().to_owned(), value)).map_err(|never: std::convert::Infallible| never.to_string())
 }
 
+/// The list in a file; what it means is the bridge's to check.
+fn filters_file(path: &str) -> Result<Value, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    match serde_json::from_str(&text) {
+        Ok(list @ Value::Array(_)) => Ok(list),
+        Ok(_) => Err("it holds no list of filters".to_owned()),
+        Err(error) => Err(format!("it is no JSON: {error}")),
+    }
+}
+
+/// The member `filters`: those of the file, then one for each expression.
+fn filters(file: Option<Value>, expressions: Vec<String>) -> Option<Value> {
+    if file.is_none() && expressions.is_empty() {
+        return None;
+    }
+    let mut all = if let Some(Value::Array(items)) = file { items } else { Vec::new() };
+    all.extend(expressions.into_iter().map(|expression| json!({"sql": expression})));
+    Some(Value::Array(all))
+}
+
 /// The body of a creation.
 pub fn body(create: CreateArgs) -> Value {
     let mut body = json!({ "types": create.types, "start": create.start });
@@ -140,6 +174,7 @@ pub fn body(create: CreateArgs) -> Value {
     let optional = [
         ("sink", create.sink.map(Value::from)),
         ("channel", create.channel.map(Value::from)),
+        ("filters", filters(create.filters, create.filter)),
         ("description", create.description.map(Value::from)),
         ("secret", secret),
     ];
@@ -156,6 +191,7 @@ pub fn patch(update: UpdateArgs) -> Value {
     let optional = [
         ("sink", update.sink.map(Value::from)),
         ("types", update.types.map(Value::from)),
+        ("filters", filters(update.filters, update.filter)),
         ("description", description),
         ("secret", update.secret.map(|secret| json!(secret.reveal()))),
     ];
@@ -192,6 +228,11 @@ mod tests {
                 "create --sink https://h/ --types a,b.* --types c --start beginning --description d --secret whsec_s",
                 json!({"types": ["a", "b.*", "c"], "sink": "https://h/", "start": "beginning", "description": "d", "secret": "whsec_s"}),
             ),
+            (
+                "create --channel pull --filter urgent --filter limit>9",
+                json!({"types": ["no.ryggrad.*"], "channel": "pull", "start": "now", "filters": [{"sql": "urgent"}, {"sql": "limit>9"}]}),
+            ),
+            ("update s1 --filter urgent", json!({"filters": [{"sql": "urgent"}]})),
             ("create --channel pull", json!({"types": ["no.ryggrad.*"], "channel": "pull", "start": "now"})),
             (
                 "create --sink https://h/ --order none --format batch --batch-events-max 7 --on-exhausted park --retry-horizon 1d \
@@ -217,6 +258,22 @@ mod tests {
     }
 
     #[test]
+    fn filters_come_from_a_file_and_from_expressions() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("filters.json");
+        for (text, expected) in [
+            (r#"[{"exact": {"id": "a"}}]"#, Ok(json!([{"exact": {"id": "a"}}, {"sql": "urgent"}]))),
+            ("[]", Ok(json!([{"sql": "urgent"}]))),
+            ("{}", Err(2)),
+            ("[", Err(2)),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let found = sent(&format!("update s1 --filters {} --filter urgent", file.display()));
+            assert_eq!(found.map(|patch| patch["filters"].clone()), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_a_usage_error() {
         for line in [
             "update s1",
@@ -226,6 +283,7 @@ mod tests {
             "create --sink s --retry-horizon soon",
             "create --sink s --header name",
             "update s1 --in-flight-max many",
+            "update s1 --filters no/such/file.json",
         ] {
             assert_eq!(sent(line), Err(2), "{line}");
         }
