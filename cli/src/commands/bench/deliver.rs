@@ -79,11 +79,7 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
     let messages = Arc::new(publish(&ground, usize::try_from(args.events)?, &secret).await?);
     let (bytes, times) = (messages.iter().map(|message| message.body.len() as u64).sum::<u64>(), usize::try_from(args.subscriptions)?);
     let middling = middling(&messages, bytes)?;
-    note(format!(
-        "· {} events in the topic, bodies of {} bytes, {times} subscriptions",
-        messages.len(),
-        bytes / messages.len() as u64
-    ));
+    note(format!("· {} events in the topic, bodies of {} bytes, {times} subscriptions", messages.len(), bytes / messages.len() as u64));
     let wrk = Wrk::prepare(ground.folder(), middling).await?;
     if wrk.is_none() {
         note("warning: wrk is missing, so the baseline goes unchecked; apt-get install wrk, or start with ./ryggrad bench");

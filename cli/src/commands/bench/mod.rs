@@ -19,6 +19,7 @@ mod performance_tool;
 mod population;
 mod publish;
 mod receiver;
+mod replay;
 mod running_bridge;
 mod wrk;
 
@@ -44,6 +45,7 @@ pub enum BenchCommand {
     Hanging(hanging::HangingArgs),
     Backlog(backlog::BacklogArgs),
     Latency(latency::LatencyArgs),
+    Replay(replay::ReplayArgs),
 }
 
 /// Runs one benchmark. What it started ends with it, also when it is told to stop.
@@ -57,6 +59,7 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
             BenchCommand::Hanging(args) => hanging::run(args).await,
             BenchCommand::Backlog(args) => backlog::run(args).await,
             BenchCommand::Latency(args) => latency::run(args).await,
+            BenchCommand::Replay(args) => replay::run(args).await,
         }
     };
     stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)
