@@ -14,7 +14,9 @@ mod simulate;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use commands::{bench, bridge, completions, consume, filter, listen, produce, sources, subscriptions, tokens, topics, up};
+use commands::{
+    bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up,
+};
 use exit::Code;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +37,7 @@ EXAMPLES
   ryggrad up --demo              a broker, a simulated registry, the bridge and the producer
   ryggrad listen                 receive signed events and see them verified
   ryggrad consume --from 15m     read the topic itself
+  ryggrad replay TOPIC --from 2h what stood there, again
   ryggrad subscriptions list     who gets what
 
 EXIT CODES
@@ -64,6 +67,10 @@ enum Command {
     Produce(produce::ProduceArgs),
     Consume(consume::Args),
     Listen(listen::Args),
+    Replay(Box<replay::Args>),
+    /// Shows and resets how far consumer groups have read
+    #[command(after_help = offsets::EXAMPLES)]
+    Offsets(offsets::Args),
     /// Creates, shows and controls subscriptions
     #[command(after_help = subscriptions::EXAMPLES)]
     Subscriptions(Box<subscriptions::Args>),
@@ -113,6 +120,8 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Produce(args) => produce::run(args, stop_on_signal()?).await,
         Command::Consume(args) => consume::run(args).await,
         Command::Listen(args) => listen::run(args).await,
+        Command::Offsets(args) => offsets::run(args).await,
+        Command::Replay(args) => replay::run(*args, stop_on_signal()?).await,
         Command::Subscriptions(args) => subscriptions::run(*args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,

@@ -16,6 +16,7 @@ pub enum Format {
     #[default]
     Table,
     /// One JSON object a line, for programs.
+    #[value(alias = "json")]
     Ndjson,
 }
 

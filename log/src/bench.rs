@@ -5,6 +5,7 @@
 //! can be compared. Must never be used to publish for real: without a transaction, events and
 //! their position can part.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -25,6 +26,8 @@ use crate::reader::{self, ReaderLimits, Start};
 use crate::{Connection, Error, Remedy};
 
 pub use crate::connection::{COMPRESSION, LINGER_MS};
+
+const FILE_BUFFER_BYTES: usize = 512 * 1024;
 
 #[derive(Clone, Default)]
 struct Failures(Arc<AtomicU64>);
@@ -144,6 +147,55 @@ fn watch(consumer: &BaseConsumer<Listener>, name: &str, stop: &AtomicBool) -> Ve
         }
     }
     seen
+}
+
+/// librdkafka reading a whole topic into a file with nothing around it: polls, and writes key,
+/// headers and value as they are, filled up so that in the end there are `record_bytes` for each
+/// record. The file is synced. Records and bytes. Blocks.
+pub fn read_to_file(
+    connection: &Connection,
+    topic: &str,
+    partitions: i32,
+    limits: &ReaderLimits,
+    record_bytes: usize,
+    file: std::fs::File,
+) -> Result<(u64, u64), Error> {
+    let doing = || format!("read {topic} into a file");
+    let consumer = reader::create(connection, topic, limits)?;
+    let starts: Vec<_> = (0..partitions).map(|partition| (partition, Start::Beginning)).collect();
+    reader::assign(&consumer, &reader::start_list(topic, &starts)?)?;
+    let mut writer = std::io::BufWriter::with_capacity(FILE_BUFFER_BYTES, file);
+    let filler = vec![b' '; record_bytes];
+    let (mut open, mut records, mut bytes, mut owed) = (partitions, 0_u64, 0_u64, 0_usize);
+    let copied = |error: std::io::Error| Error::other(doing(), Remedy::Die, error);
+    while open > 0 {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let mut parts = vec![message.key().unwrap_or_default()];
+                for header in message.headers().into_iter().flat_map(Headers::iter) {
+                    parts.extend([header.key.as_bytes(), header.value.unwrap_or_default()]);
+                }
+                parts.push(message.payload().unwrap_or_default());
+                owed += record_bytes;
+                let raw_bytes: usize = parts.iter().map(|part| part.len()).sum();
+                let missing = owed.saturating_sub(raw_bytes).min(record_bytes);
+                parts.push(filler.get(..missing).unwrap_or_default());
+                parts.iter().try_for_each(|part| writer.write_all(part)).map_err(copied)?;
+                let written = raw_bytes + missing;
+                owed = owed.saturating_sub(written);
+                records += 1;
+                bytes += written as u64;
+            }
+            Some(Err(error)) => match reader::to_notice(error) {
+                reader::Read::AtEnd { .. } => open -= 1,
+                reader::Read::Failed(error) => return Err(error),
+                _ => {}
+            },
+            None => {}
+        }
+    }
+    writer.into_inner().map_err(|error| copied(error.into_error()))?.sync_all().map_err(copied)?;
+    Ok((records, bytes))
 }
 
 /// Waits until nothing is under way. The client's own flush looks only every 100 ms, which would

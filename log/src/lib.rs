@@ -1,7 +1,8 @@
 //! The log: everything that Ryggrad does with Apache Kafka. The only crate that knows rdkafka.
 //!
 //! Cast: [`Publisher`] writes transactions, [`Appender`] single acknowledged records, [`follow`]
-//! and [`read_to_end`] read on threads of their own, [`topics`] creates and checks topics from
+//! and [`read_to_end`] read on threads of their own, [`read_stretches`] reads what was fixed
+//! beforehand, [`Copier`] copies records byte for byte, [`groups`] knows how far others have read, [`topics`] creates and checks topics from
 //! the catalogue, [`LocalBroker`] runs a real broker for development, tests and benchmarks,
 //! [`Seal`] encrypts what must not lie open in a topic.
 //!
@@ -11,17 +12,21 @@
 mod appender;
 pub mod bench;
 mod connection;
+mod copier;
 mod error;
+pub mod groups;
 mod local_broker;
 mod offsets;
 mod publisher;
 mod reader;
 mod scan;
 mod seal;
+mod stretch;
 pub mod topics;
 
 pub use appender::{Appended, Appender};
 pub use connection::Connection;
+pub use copier::{Copier, Progress};
 pub use error::{Error, Remedy};
 pub use local_broker::{BROKER_HEAP, BROKER_SETTINGS, Durability, LocalBroker, LocalBrokerError, LocalBrokerOptions};
 pub use offsets::{Moment, Moments, Pulse, TransactionWatch, Watermarks, cluster_id, offset_at_time, offsets_of, watermarks};
@@ -29,3 +34,4 @@ pub use publisher::{Marks, Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
 pub use scan::{Fetcher, Lent, scan};
 pub use seal::{Seal, SealError};
+pub use stretch::{Seen, Stretch, read_stretches};

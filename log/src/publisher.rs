@@ -56,7 +56,7 @@ impl Marks for () {
 
 /// Takes down the places that somebody wants to know.
 #[derive(Default)]
-struct Places {
+pub(crate) struct Places {
     /// Ticket, partition, offset.
     found: Mutex<Vec<(usize, i32, i64)>>,
     /// So that a report of an earlier attempt that comes late is not taken for one of this.
@@ -100,7 +100,7 @@ impl ProducerContext for Places {
 }
 
 /// How long a new publisher waits for a broker before it goes on without having met one.
-const FIRST_CONTACT: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(1);
 /// Pause between two looks for delivery reports.
 const LOOK_EVERY: Duration = Duration::from_micros(300);
 
@@ -197,14 +197,14 @@ fn transaction(
 /// Takes delivery reports in, then leaves the processor to the threads that make them: the
 /// client's own poll would spin until its time is over.
 #[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work")]
-fn take_reports(producer: &BaseProducer<Places>) {
+pub(crate) fn take_reports(producer: &BaseProducer<Places>) {
     producer.poll(Duration::ZERO);
     std::thread::sleep(LOOK_EVERY);
 }
 
 /// Waits for what is under way. The client's own flush looks every 100 ms, which would hold each
 /// transaction open that long. Here it is looked as often as the broker answers.
-fn await_reports(producer: &BaseProducer<Places>, deadline: Instant) {
+pub(crate) fn await_reports(producer: &BaseProducer<Places>, deadline: Instant) {
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         take_reports(producer);
     }

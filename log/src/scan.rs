@@ -18,6 +18,12 @@ use crate::{Connection, Error, Remedy};
 /// A record, lent for a look.
 pub struct Lent<'a>(&'a BorrowedMessage<'a>);
 
+impl<'a> Lent<'a> {
+    pub(crate) fn of(message: &'a BorrowedMessage<'a>) -> Self {
+        Self(message)
+    }
+}
+
 impl Lent<'_> {
     /// Partition.
     pub fn partition(&self) -> i32 {
@@ -39,6 +45,16 @@ impl Lent<'_> {
         std::str::from_utf8(self.0.key()?).ok()
     }
 
+    /// Key as it is.
+    pub fn key_bytes(&self) -> Option<&[u8]> {
+        self.0.key()
+    }
+
+    /// Every header as it is, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.0.headers().into_iter().flat_map(Headers::iter).map(|header| (header.key, header.value))
+    }
+
     /// Value; `None` is a tombstone.
     pub fn value(&self) -> Option<&[u8]> {
         self.0.payload()
@@ -54,9 +70,9 @@ impl Lent<'_> {
 /// A scan is as fast with little fetched ahead, and stands beside a table of everything that it finds.
 const LIMITS: ReaderLimits = ReaderLimits { batch_records_max: 500, batches_waiting_max: 1, prefetch_bytes_max: 2 * 1024 * 1024 };
 /// How long the broker may be silent before a scan is given up.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(100);
+pub(crate) const POLL: Duration = Duration::from_millis(100);
 /// Records between two wanted ones that are read through rather than jumped over: a jump throws
 /// away what was fetched ahead and costs a round trip.
 const READ_THROUGH: i64 = 2_000;

@@ -101,6 +101,45 @@ async fn create(admin: &AdminClient<Listener>, topic: &Topic, replication: i32) 
     }
 }
 
+/// Partition counts of all topics, by name.
+pub async fn list(connection: &Connection) -> Result<HashMap<String, usize>, Error> {
+    partition_counts(Arc::new(admin(connection)?)).await
+}
+
+/// A topic as the broker has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Kafka's `cleanup.policy`.
+    pub cleanup_policy: String,
+}
+
+impl Described {
+    /// Whether only the latest record of each key stays.
+    pub fn is_compacted(&self) -> bool {
+        self.cleanup_policy.contains("compact")
+    }
+}
+
+/// How a topic is; none if there is none of that name. Never creates one.
+pub async fn describe(connection: &Connection, topic: &str) -> Result<Option<Described>, Error> {
+    let doing = || format!("look at the topic {topic}");
+    let admin = Arc::new(admin(connection)?);
+    let Some(partitions) = partition_counts(Arc::clone(&admin)).await?.get(topic).copied() else { return Ok(None) };
+    let described = admin
+        .describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new().request_timeout(Some(TIMEOUT)))
+        .await
+        .map_err(|error| Error::new(doing(), error))?;
+    let policy = match described.into_iter().next() {
+        Some(Ok(resource)) => resource.get("cleanup.policy").and_then(|entry| entry.value.clone()),
+        Some(Err(code)) => return Err(Error::new(doing(), KafkaError::AdminOp(code))),
+        None => None,
+    };
+    let cleanup_policy = policy.ok_or_else(|| Error::other(doing(), Remedy::Retry, "the broker does not tell its cleanup.policy"))?;
+    Ok(Some(Described { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), cleanup_policy }))
+}
+
 /// Partition counts of all topics. Of all, since asking for one by name could create it.
 async fn partition_counts(admin: Arc<AdminClient<Listener>>) -> Result<HashMap<String, usize>, Error> {
     blocking(move || {

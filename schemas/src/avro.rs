@@ -24,7 +24,7 @@ pub const DECODE_ALLOCATION_BYTES_MAX: usize = 16 * 1024 * 1024;
 const VALUE_BYTES_USUAL: usize = 1024;
 
 const MAGIC: u8 = 0;
-const FRAME_BYTES: usize = 5;
+pub(crate) const FRAME_BYTES: usize = 5;
 
 /// Writes itself as the newest schema says. Made together with the types: a generic writer looks
 /// every field up by its name, which is most of what an event costs.

@@ -5,6 +5,7 @@
 //! catalogue, manifest) is compiled in, so two parts of Ryggrad can never disagree about it.
 
 pub mod avro;
+pub mod avro_container;
 mod avro_json;
 pub mod catalogue;
 pub mod cloudevents;

@@ -20,6 +20,7 @@ mod performance_tool;
 mod population;
 mod publish;
 mod receiver;
+mod replay;
 mod running_bridge;
 mod wrk;
 
@@ -46,6 +47,7 @@ pub enum BenchCommand {
     Backlog(backlog::BacklogArgs),
     Latency(latency::LatencyArgs),
     Filter(filter::FilterArgs),
+    Replay(replay::ReplayArgs),
 }
 
 /// Runs one benchmark. What it started ends with it, also when it is told to stop.
@@ -60,6 +62,7 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
             BenchCommand::Backlog(args) => backlog::run(args).await,
             BenchCommand::Latency(args) => latency::run(args).await,
             BenchCommand::Filter(args) => tokio::task::spawn_blocking(move || filter::run(&args)).await?,
+            BenchCommand::Replay(args) => replay::run(args).await,
         }
     };
     stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)
