@@ -85,7 +85,9 @@ impl Problem {
     pub fn other_channel(channel: Channel) -> Self {
         let detail = match channel {
             Channel::Webhook => "its events are posted to its sink; to fetch events, make a subscription with channel pull",
-            Channel::Pull | Channel::WebSocket => "its receiver comes for events: GET …/events or …/socket; to have events posted, make a subscription with channel webhook",
+            Channel::Pull | Channel::WebSocket => {
+                "its receiver comes for events: GET …/events or …/socket; to have events posted, make a subscription with channel webhook"
+            }
         };
         Self::new(StatusCode::CONFLICT, "channel", "The subscription has another channel", detail)
     }

@@ -94,7 +94,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_newer_takes_over_and_the_number_is_bounded() {
         let sockets = Arc::new(Sockets::new(2, Gauge::default()));
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -106,7 +106,7 @@ mod tests {
         assert!(sockets.lock().contains_key(&one) && !second.replaced.is_cancelled());
         let third = sockets.enter(other).unwrap();
         assert_eq!(sockets.gauge.get(), 2);
-        sockets.closed(Duration::from_secs(1)).await;
+        sockets.closed(Duration::ZERO).await;
         drop((second, third));
         sockets.closed(Duration::MAX).await;
         assert!(sockets.lock().is_empty() && sockets.gauge.get() == 0);

@@ -14,9 +14,7 @@ mod simulate;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use commands::{
-    bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up,
-};
+use commands::{bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up};
 use exit::Code;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;

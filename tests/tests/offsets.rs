@@ -82,7 +82,8 @@ async fn a_group_is_shown_and_reset_as_kafkas_own_tools_see_it() {
     assert!(said.starts_with("GROUP") && said.lines().count() == 7, "{said}");
     assert_eq!(stage.offsets(&["show"]).0, Some(3));
 
-    let cases: [(&[&str], fn(i64) -> i64); 8] = [
+    type Case = (&'static [&'static str], fn(i64) -> i64);
+    let cases: [Case; 8] = [
         (&["--topic", VIRKSOMHET, "--to-offset", "3"], |_| 3),
         (&["--topic", VIRKSOMHET, "--shift-by", "4"], |_| 7),
         (&["--topic", VIRKSOMHET, "--shift-by", "-100"], |_| 0),

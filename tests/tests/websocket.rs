@@ -124,7 +124,9 @@ async fn stock_clients_follow_by_either_protocol() {
     let caller = operator.with_token(Some(&token));
     let published = publish(&mut Events::start(&scenario.connection()).await, EVENTS).await;
     let base = scenario.bridge_url().replace("http://", "ws://");
-    for (client, protocol) in [("python", "cloudevents.json"), ("node", "cloudevents.json"), ("python", "ryggrad.v1"), ("node", "ryggrad.v1")] {
+    for (client, protocol) in
+        [("python", "cloudevents.json"), ("node", "cloudevents.json"), ("python", "ryggrad.v1"), ("node", "ryggrad.v1")]
+    {
         let id = subscribe(&caller, "websocket", "beginning").await;
         let address = format!("{base}/v1/subscriptions/{id}/socket");
         let mut told: Vec<Value> = Vec::new();

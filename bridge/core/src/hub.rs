@@ -117,6 +117,7 @@ impl Hub {
                 self.drive(now_ms, member, machine::Input::Attempted { attempt, outcome, entropy }, actions);
             }
             Input::Acknowledged { member, number } => self.drive(now_ms, member, machine::Input::Acknowledged { number }, actions),
+            Input::Emptied(member) => self.drive(now_ms, member, machine::Input::Emptied, actions),
             Input::GuardChanged => self.look_again(now_ms, actions),
             Input::Persisted => self.persisted(now_ms, actions),
             Input::Tick => self.wake(now_ms, actions),
@@ -422,6 +423,6 @@ impl Hub {
 
 /// What may have made room in a window.
 fn makes_room(input: machine::Input) -> bool {
-    use machine::Input::{Acknowledged, Attempted, Persisted, Redrive, Settings, Tick};
-    matches!(input, Attempted { .. } | Persisted | Acknowledged { .. } | Settings(..) | Redrive { .. } | Tick)
+    use machine::Input::{Acknowledged, Attempted, Emptied, Persisted, Redrive, Settings, Tick};
+    matches!(input, Attempted { .. } | Persisted | Emptied | Acknowledged { .. } | Settings(..) | Redrive { .. } | Tick)
 }

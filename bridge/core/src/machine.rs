@@ -131,6 +131,8 @@ impl Machine {
             Input::Attempted { attempt, outcome, entropy } => self.attempted(now_ms, attempt, outcome, entropy, actions),
             Input::Withhold { place, offset, lane } => self.withhold((place, lane), offset, actions),
             Input::Acknowledged { number } => self.acknowledged(number, actions),
+            Input::Emptied if self.books.used() >= self.intake.bound() / 2 => self.intake.widen(&self.limits),
+            Input::Emptied => {}
             Input::Redrive { place, lane } => self.redrive(place, lane),
             Input::Persisted => self.persisted(),
             Input::Mode(mode) => self.set_mode(now_ms, mode),

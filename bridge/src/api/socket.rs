@@ -80,7 +80,8 @@ pub async fn open(
         shared: Arc::clone(&shared),
         place,
     };
-    let upgrade = upgrade.read_buffer_size(READ_BYTES).write_buffer_size(0).max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    let upgrade =
+        upgrade.read_buffer_size(READ_BYTES).write_buffer_size(0).max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.protocols([protocol.name()]).on_upgrade(|socket| connection.serve(socket)))
 }
 

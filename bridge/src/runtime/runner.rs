@@ -487,7 +487,7 @@ impl Runner {
         found
     }
 
-    fn fetch(&self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
+    fn fetch(&mut self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
         let member = self.members.get(&id).copied()?;
         let machine = self.hub.member(member)?.machine();
         let Numbering { epoch, next } = machine.numbering();
@@ -500,7 +500,11 @@ impl Runner {
             let body = rendered.map_or_else(|| structured(&void_notice(id, &number), &number), |event| structured(event, &number));
             (parcel.delivery.number, Bytes::from(body))
         });
-        Some(Fetched { epoch, acknowledged, events: events.collect() })
+        let events: Vec<(u64, Bytes)> = events.collect();
+        if events.len() < limit {
+            self.step(Input::Emptied(member));
+        }
+        Some(Fetched { epoch, acknowledged, events })
     }
 
     fn status(&self, id: Uuid) -> Option<Value> {

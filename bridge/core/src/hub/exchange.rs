@@ -92,6 +92,8 @@ pub enum Input {
         /// The number.
         number: u64,
     },
+    /// A receiver that fetches has been shown everything there is, and asks for more.
+    Emptied(MemberId),
     /// Other keys are to be withheld now: what is kept is looked at again.
     GuardChanged,
     /// The last commit is on disk.

@@ -122,6 +122,8 @@ pub enum Input {
         /// The number.
         number: u64,
     },
+    /// A receiver that fetches has been shown everything there is, and asks for more.
+    Emptied,
     /// A parked lane is taken up again, in order.
     Redrive {
         /// Where.

@@ -36,6 +36,10 @@ impl Intake {
 
     /// Records that one lane may hold.
     pub(super) fn per_lane(&self, limits: &Limits) -> usize {
+        if limits.in_flight_max == 0 {
+            // Whoever fetches goes by numbers, and no lane waits for an answer.
+            return self.bound;
+        }
         let share = if self.bound < limits.pending_max { self.bound / LANE_SHARE } else { limits.pending_per_key_max };
         share.min(limits.pending_per_key_max).max(1)
     }
@@ -50,6 +54,11 @@ impl Intake {
             self.succeeded = 0;
             self.bound = self.bound.saturating_mul(2).min(limits.pending_max);
         }
+    }
+
+    /// Somebody is there who takes more than this.
+    pub(super) fn widen(&mut self, limits: &Limits) {
+        self.bound = self.bound.saturating_mul(2).min(limits.pending_max);
     }
 
     pub(super) fn failed(&mut self, limits: &Limits) {
@@ -76,6 +85,9 @@ mod tests {
             (0..failures).for_each(|_| intake.failed(&limits));
             assert_eq!((intake.bound(), intake.per_lane(&limits)), (bound, per_lane), "{successes} {failures}");
         }
+        intake.widen(&limits);
+        assert_eq!(intake.bound(), 128);
+        assert_eq!(intake.per_lane(&Limits { in_flight_max: 0, ..limits }), 128, "whoever fetches has no lanes");
         intake.set(&Limits { pending_max: 10, ..limits });
         assert_eq!(intake.bound(), 10);
     }

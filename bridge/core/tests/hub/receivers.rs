@@ -191,6 +191,9 @@ impl Rig {
         let parcels = self.hub.fetch(member, after, count);
         // Whoever has seen the end waits until it is told of more.
         self.subscriptions[index].has_news = parcels.len() == count;
+        if parcels.len() < count {
+            self.drive(Input::Emptied(member));
+        }
         if parcels.is_empty() {
             return;
         }
