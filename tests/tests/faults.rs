@@ -338,6 +338,11 @@ async fn a_broker_that_goes_and_comes_back_costs_nothing() {
     let mut places: Vec<Place> = Vec::new();
     for delivery in receiver.received() {
         assert!(delivery.verified, "{} is signed", delivery.id);
+        if delivery.is_void() {
+            // Its key was removed while it was pending: it stands for no place.
+            continue;
+        }
+        assert!(delivery.event["data"].is_object(), "a tombstone that is an echo is no event: {}", delivery.event);
         let (source, position) = delivery.change();
         places.push((source.trim_start_matches("enhetsregisteret/").to_owned(), position));
     }
