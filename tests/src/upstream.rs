@@ -117,7 +117,12 @@ impl Upstream {
 
     /// A bulk download of one list (enheter, underenheter), as it arrives.
     pub async fn download(&self, list: &str) -> Response {
-        self.client.get(format!("{}/{list}/lastned", self.base_url())).send().await.expect("it answers")
+        self.try_download(list).await.expect("it answers")
+    }
+
+    /// The same, where the connection may break before anything has come.
+    pub async fn try_download(&self, list: &str) -> reqwest::Result<Response> {
+        self.client.get(format!("{}/{list}/lastned", self.base_url())).send().await
     }
 
     /// The rows of a bulk download that is whole.

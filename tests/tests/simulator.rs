@@ -117,7 +117,10 @@ async fn dumps_go_wrong_as_ordered() {
     assert_eq!(torn.headers()[CONTENT_LENGTH], "5000");
     assert_eq!(torn.bytes().await.unwrap(), bytes[..5000]);
     order(json!({"kind": "truncate", "at_byte": 5000, "ending": "abrupt"})).await;
-    assert!(upstream.download("enheter").await.bytes().await.is_err());
+    // The break may be seen before the answer's head is.
+    if let Ok(torn) = upstream.try_download("enheter").await {
+        assert!(torn.bytes().await.is_err());
+    }
     order(json!({"kind": "truncate", "at_byte": u64::MAX})).await;
     assert_eq!(upstream.download("enheter").await.bytes().await.unwrap(), bytes[..bytes.len() - 1], "a byte is missing");
     order(json!({"kind": "truncate"})).await;
