@@ -1,3 +1,5 @@
+//! One behaviour of a connection each, step by step, with the clock in hand.
+
 use serde_json::{Value, json};
 
 use super::*;
