@@ -1,4 +1,4 @@
-//! Which records a subscription wants.
+//! Which records are echoes, and which lane a record is of.
 //!
 //! A tombstone that stands right behind its own event, with the same id, is that event's echo
 //! for compaction and is nobody's event. It is delivered only where the event itself has been
@@ -7,27 +7,8 @@
 use std::collections::HashMap;
 
 use ryggrad_schemas::LogRecord;
-use ryggrad_schemas::catalogue::type_matches;
 
 use crate::cursor::LaneKey;
-
-/// A subscription's wishes.
-#[derive(Debug, Clone)]
-pub struct Matcher {
-    types: Vec<String>,
-}
-
-impl Matcher {
-    /// A matcher for `types` patterns.
-    pub fn new(types: Vec<String>) -> Self {
-        Self { types }
-    }
-
-    /// Whether the subscription wants this record, echoes aside.
-    pub fn wants(&self, record: &LogRecord) -> bool {
-        record.header("ce_type").is_some_and(|ce_type| self.types.iter().any(|pattern| type_matches(pattern, ce_type)))
-    }
-}
 
 /// Recognises echoes along a reading of partitions.
 #[derive(Debug, Default)]
@@ -92,14 +73,6 @@ mod tests {
             let mut echoes = Echoes::starting_at([(0, start)]);
             let found: Vec<bool> = records.iter().map(|record| echoes.is_echo(record)).collect();
             assert_eq!(found, expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn wants_by_type() {
-        for (types, expected) in [(vec!["no.a.*"], true), (vec!["no.x.*", "no.a.b.v1"], true), (vec!["no.x.v1"], false), (vec![], false)] {
-            let matcher = Matcher::new(types.iter().map(ToString::to_string).collect());
-            assert_eq!(matcher.wants(&record(0, "a", None)), expected, "{types:?}");
         }
     }
 }

@@ -51,3 +51,16 @@ impl TypeIndex {
 pub(super) fn wants(patterns: &[String], ce_type: &str) -> bool {
     patterns.iter().any(|pattern| type_matches(pattern, ce_type))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wants_by_type() {
+        for (types, expected) in [(vec!["no.a.*"], true), (vec!["no.x.*", "no.a.b.v1"], true), (vec!["no.x.v1"], false), (vec![], false)] {
+            let patterns: Vec<String> = types.iter().map(ToString::to_string).collect();
+            assert_eq!(wants(&patterns, "no.a.b.v1"), expected, "{types:?}");
+        }
+    }
+}
