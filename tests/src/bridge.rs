@@ -51,6 +51,23 @@ impl Caller {
         Self { token: token.map(str::to_owned), ..self.clone() }
     }
 
+    /// Where the bridge is.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What it shows at the door.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Asks for server-sent events; none if the bridge can't be reached.
+    pub async fn stream(&self, path: &str) -> Option<reqwest::Response> {
+        let request = self.client.get(format!("{}{path}", self.base)).header("accept", "text/event-stream");
+        let request = self.token.iter().fold(request, |request, token| request.bearer_auth(token));
+        request.send().await.ok()
+    }
+
     /// One call. Panics where the bridge can't be reached.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
         self.try_call(method, path, body).await.expect("the bridge answers")

@@ -12,6 +12,7 @@
 
 pub mod bridge;
 pub mod broker;
+pub mod channels;
 pub mod conformance;
 pub mod crowd;
 pub mod events;

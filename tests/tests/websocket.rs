@@ -5,84 +5,46 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use reqwest::Method;
 use ryggrad_tests::bridge::Caller;
+use ryggrad_tests::channels::Socket;
 use ryggrad_tests::events::{Events, Published, key};
 use ryggrad_tests::foreign::{node, python};
 use ryggrad_tests::scenario::{ORGANISATION, OTHER_ORGANISATION, Scenario};
 use ryggrad_tests::wait;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
 const EVENTS: usize = 300;
 const KEYS: u32 = 20;
 
-/// A client of the test's own, for what stock ones do not do.
-struct Socket(WebSocketStream<TcpStream>);
+/// A connection, its protocol's first word heard, for what stock clients do not do.
+async fn ryggrad(caller: &Caller, id: &str) -> (Socket, Value) {
+    let mut socket = Socket::open(caller, id, "ryggrad.v1", "").await.unwrap();
+    let hello = socket.next().await.unwrap();
+    assert_eq!(hello["type"], "hello");
+    (socket, hello)
+}
 
-impl Socket {
-    async fn open(scenario: &Scenario, id: &str, token: &str, protocol: &str, query: &str) -> Result<(Self, Response), u16> {
-        let address = scenario.bridge_url().replace("http://", "");
-        let mut request = format!("ws://{address}/v1/subscriptions/{id}/socket{query}").into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        if !protocol.is_empty() {
-            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+/// The next frame of that type, before two heartbeats.
+async fn next_of(socket: &mut Socket, kind: &str) -> Value {
+    let mut heartbeats = 0;
+    while heartbeats < 2 {
+        let said = socket.next().await.unwrap();
+        if said["type"] == kind {
+            return said;
         }
-        let stream = TcpStream::connect(&address).await.map_err(|_| 0_u16)?;
-        match client_async(request, stream).await {
-            Ok((socket, response)) => Ok((Self(socket), response)),
-            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("{error}"),
-        }
+        heartbeats += i32::from(said["type"] == "heartbeat");
     }
+    panic!("no {kind} came")
+}
 
-    async fn ryggrad(scenario: &Scenario, id: &str, token: &str) -> (Self, Value) {
-        let (mut socket, _) = Self::open(scenario, id, token, "ryggrad.v1", "").await.unwrap();
-        let hello = socket.next().await.unwrap();
-        assert_eq!(hello["type"], "hello");
-        (socket, hello)
-    }
-
-    async fn say(&mut self, frame: Value) {
-        self.0.send(Message::Text(frame.to_string().into())).await.unwrap();
-    }
-
-    /// The next text, or the code with which it was closed; 0 if it broke.
-    async fn next(&mut self) -> Result<Value, u16> {
-        loop {
-            match tokio::time::timeout(std::time::Duration::from_secs(30), self.0.next()).await.expect("within 30 s") {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(frame))) => return Err(frame.map_or(1005, |frame| frame.code.into())),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Err(0),
-            }
-        }
-    }
-
-    /// The next frame of that type, before two heartbeats.
-    async fn next_of(&mut self, kind: &str) -> Value {
-        let mut heartbeats = 0;
-        while heartbeats < 2 {
-            let said = self.next().await.unwrap();
-            if said["type"] == kind {
-                return said;
-            }
-            heartbeats += i32::from(said["type"] == "heartbeat");
-        }
-        panic!("no {kind} came")
-    }
-
-    async fn code(&mut self) -> u16 {
-        loop {
-            if let Err(code) = self.next().await {
-                return code;
-            }
+async fn code(socket: &mut Socket) -> u16 {
+    loop {
+        if let Err(code) = socket.next().await {
+            return code;
         }
     }
 }
@@ -175,7 +137,7 @@ async fn a_connection_ends_with_a_reason() {
         (&id, &token.as_str(), "ryggrad.v1", "?after=x", 400),
         (&id, &token.as_str(), "ryggrad.v1", "?efter=x", 422),
     ] {
-        let refused = Socket::open(&scenario, subscription, bearer, protocol, query).await.map(|_| ());
+        let refused = Socket::open(&operator.with_token(Some(bearer)), subscription, protocol, query).await.map(|_| ());
         assert_eq!(refused, Err(expected), "{protocol} {query}");
     }
     let (status, body) = caller.call(Method::GET, &format!("/v1/subscriptions/{id}/socket"), None).await;
@@ -183,7 +145,7 @@ async fn a_connection_ends_with_a_reason() {
 
     // Without credit nothing comes; what it is for comes, and no more.
     publish(&mut events, 5).await;
-    let (mut first, hello) = Socket::ryggrad(&scenario, &id, &token).await;
+    let (mut first, hello) = ryggrad(&caller, &id).await;
     assert_eq!((&hello["acknowledged"], &hello["subscription"]), (&json!(0), &json!(id)));
     first.say(json!({"type": "credit", "events": 2})).await;
     assert_eq!(first.next().await.unwrap()["number"], 1);
@@ -193,48 +155,48 @@ async fn a_connection_ends_with_a_reason() {
     assert_eq!(first.next().await.unwrap(), json!({"type": "acknowledged", "through": 2}), "and the third event did not come");
 
     // The newer takes over, and goes on behind what was acknowledged.
-    let (mut second, hello) = Socket::ryggrad(&scenario, &id, &token).await;
-    assert_eq!((first.code().await, &hello["acknowledged"]), (4409, &json!(2)));
+    let (mut second, hello) = ryggrad(&caller, &id).await;
+    assert_eq!((code(&mut first).await, &hello["acknowledged"]), (4409, &json!(2)));
     second.say(json!({"type": "credit", "events": 1})).await;
-    assert_eq!(second.next_of("event").await["number"], 3);
+    assert_eq!(next_of(&mut second, "event").await["number"], 3);
     second.say(json!({"type": "ack", "through": 4})).await;
-    assert_eq!(second.code().await, 4400, "what was not sent is not acknowledged");
+    assert_eq!(code(&mut second).await, 4400, "what was not sent is not acknowledged");
 
     // What was taken cannot be resumed before.
     let cursor = hello["cursor"].as_str().unwrap().to_owned();
-    let (mut third, _) = Socket::ryggrad(&scenario, &id, &token).await;
+    let (mut third, _) = ryggrad(&caller, &id).await;
     third.say(json!({"type": "credit", "events": 9})).await;
-    third.next_of("event").await;
+    next_of(&mut third, "event").await;
     third.say(json!({"type": "ack", "number": 3})).await;
-    assert_eq!(third.next_of("acknowledged").await["through"], 3);
-    let passed = Socket::open(&scenario, &id, &token, "cloudevents.json", &format!("?after={cursor}")).await.map(|_| ());
+    assert_eq!(next_of(&mut third, "acknowledged").await["through"], 3);
+    let passed = Socket::open(&caller, &id, "cloudevents.json", &format!("?after={cursor}")).await.map(|_| ());
     assert_eq!(passed, Err(410));
     third.0.send(Message::Binary(vec![1].into())).await.unwrap();
-    assert_eq!(third.code().await, 4400);
+    assert_eq!(code(&mut third).await, 4400);
 
     // The plain protocol takes no words.
-    let (mut plain, response) = Socket::open(&scenario, &id, &token, "x, cloudevents.json", "").await.unwrap();
+    let (mut plain, response) = Socket::open_with_answer(&caller, &id, "x, cloudevents.json", "").await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "cloudevents.json");
     let event = plain.next().await.unwrap();
     assert_eq!((&event["deliverynumber"], event["cursor"].is_string(), &event["specversion"]), (&json!("4"), true, &json!("1.0")));
     plain.say(json!({"type": "heartbeat"})).await;
-    assert_eq!(plain.code().await, 4400);
+    assert_eq!(code(&mut plain).await, 4400);
 
     // A revoked token closes what it has opened.
     let brief = operator.issue_token(ORGANISATION).await;
-    let (mut fourth, _) = Socket::ryggrad(&scenario, &id, &brief).await;
+    let (mut fourth, _) = ryggrad(&operator.with_token(Some(&brief)), &id).await;
     let revoked: Uuid = brief.split('_').nth(1).unwrap().parse().unwrap();
     assert_eq!(operator.delete(&format!("/v1/tokens/{revoked}")).await.0, 204);
-    assert_eq!(fourth.code().await, 4401);
+    assert_eq!(code(&mut fourth).await, 4401);
 
     // The end of the subscription, and of the bridge.
     let gone = subscribe(&caller, "pull", "now").await;
-    let (mut fifth, _) = Socket::ryggrad(&scenario, &gone, &token).await;
+    let (mut fifth, _) = ryggrad(&caller, &gone).await;
     fifth.say(json!({"type": "credit", "events": 1})).await;
     assert_eq!(caller.delete(&format!("/v1/subscriptions/{gone}")).await.0, 204);
-    assert_eq!(fifth.code().await, 4404);
-    let (mut sixth, _) = Socket::ryggrad(&scenario, &id, &token).await;
-    let (stopped, code) = tokio::join!(bridge.stop(), sixth.code());
+    assert_eq!(code(&mut fifth).await, 4404);
+    let (mut sixth, _) = ryggrad(&caller, &id).await;
+    let (stopped, code) = tokio::join!(bridge.stop(), code(&mut sixth));
     assert_eq!((stopped, code), (Some(0), 1001));
 }
 
@@ -252,14 +214,14 @@ async fn what_was_not_acknowledged_comes_again_after_a_kill() {
     let (mut acknowledged, mut kills) = (0, 0);
     while told.len() < EVENTS || acknowledged < EVENTS as u64 {
         operator.ready().await;
-        let (mut socket, hello) = Socket::ryggrad(&scenario, &id, &token).await;
+        let (mut socket, hello) = ryggrad(&caller, &id).await;
         let taken = hello["acknowledged"].as_u64().unwrap();
         assert!(taken >= acknowledged, "acknowledged up to {acknowledged}, and now up to {taken}");
         socket.say(json!({"type": "credit", "events": 60})).await;
         let mut next = taken + 1;
         let until = (taken + 60).min(EVENTS as u64);
         while next <= until {
-            let event = socket.next_of("event").await;
+            let event = next_of(&mut socket, "event").await;
             assert_eq!(event["number"], json!(next));
             let before = told.insert(next, json!({"event": event["event"], "number": next}));
             assert!(before.is_none_or(|before| before["event"]["id"] == event["event"]["id"]), "{next} is another event now");
@@ -268,7 +230,7 @@ async fn what_was_not_acknowledged_comes_again_after_a_kill() {
         // Half of them, and then the end without a word.
         let half = if until == EVENTS as u64 { until } else { taken + 30 };
         socket.say(json!({"type": "ack", "through": half})).await;
-        acknowledged = socket.next_of("acknowledged").await["through"].as_u64().unwrap();
+        acknowledged = next_of(&mut socket, "acknowledged").await["through"].as_u64().unwrap();
         assert_eq!(acknowledged, half);
         bridge.kill();
         kills += 1;

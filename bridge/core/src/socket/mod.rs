@@ -18,8 +18,8 @@ pub const HEARTBEAT_MS: u64 = 15_000;
 pub const SILENCE_MS_MAX: u64 = 45_000;
 /// For how long an event that came in can be resumed before, where the receiver acknowledges nothing.
 pub const RESUMABLE_MS: u64 = 30_000;
-/// Events between two questions whether they came in.
-const EVENTS_A_PING: u64 = 64;
+/// Most events between two questions whether they came in.
+const EVENTS_A_PING_MAX: u64 = 64;
 /// Pings whose answers may be missing.
 const PINGS_MAX: usize = 256;
 
@@ -133,6 +133,9 @@ pub struct Session {
     protocol: Protocol,
     /// Events that may be unacknowledged.
     window: u64,
+    /// Events between two questions whether they came in: several in half a window, or nothing of
+    /// a full one would ever be known to lie half a window back.
+    events_a_ping: u64,
     /// Everything up to here is taken, as this session knows.
     taken: u64,
     sent: u64,
@@ -155,6 +158,7 @@ impl Session {
         Self {
             protocol,
             window: window as u64,
+            events_a_ping: (window as u64 / 4).clamp(1, EVENTS_A_PING_MAX),
             taken,
             sent: taken,
             credit: 0,
@@ -247,7 +251,7 @@ impl Session {
         self.sent = self.sent.max(number);
         match self.protocol {
             Protocol::Ryggrad => self.credit = self.credit.saturating_sub(1),
-            Protocol::CloudEvents if self.sent - self.pinged_at >= EVENTS_A_PING => self.ping(now_ms, actions),
+            Protocol::CloudEvents if self.sent - self.pinged_at >= self.events_a_ping => self.ping(now_ms, actions),
             Protocol::CloudEvents => {}
         }
     }

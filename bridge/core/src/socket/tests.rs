@@ -96,23 +96,31 @@ fn where_nothing_can_be_acknowledged_what_has_been_there_for_a_while_is_taken() 
 
 #[test]
 fn a_fast_stream_keeps_half_a_window_resumable() {
-    let mut session = session(Protocol::CloudEvents);
-    let (mut next, mut taken) = (11, 10);
-    for _ in 0..5_000 {
-        assert!(session.room() > 0, "it never stops at {next}");
-        for action in stepped(&mut session, 1, Input::Sent(next)) {
-            let Action::Ping(payload) = action else { panic!("{action:?}") };
-            for action in stepped(&mut session, 1, Input::Pong(&payload)) {
-                let Action::Acknowledge(number) = action else { panic!("{action:?}") };
-                assert!(number > taken && next - number >= WINDOW as u64 / 2);
-                taken = number;
+    for window in [1, 2, 3, 7, 64, 100, WINDOW] {
+        let mut session = Session::new(0, Protocol::CloudEvents, 10, window);
+        let (mut next, mut taken, mut asked) = (11, 10, Vec::<Vec<u8>>::new());
+        for _ in 0..5_000 {
+            // It answers no sooner than it must.
+            if session.room() == 0 {
+                for payload in std::mem::take(&mut asked) {
+                    for action in stepped(&mut session, 1, Input::Pong(&payload)) {
+                        let Action::Acknowledge(number) = action else { panic!("{action:?}") };
+                        assert!(number > taken && next - 1 - number >= window as u64 / 2, "{number} of {next} in {window}");
+                        taken = number;
+                    }
+                }
             }
+            assert!(session.room() > 0, "a window of {window} never stops at {next}");
+            for action in stepped(&mut session, 1, Input::Sent(next)) {
+                let Action::Ping(payload) = action else { panic!("{action:?}") };
+                asked.push(payload);
+            }
+            next += 1;
         }
-        next += 1;
+        assert!(next - 1 - taken <= window as u64);
     }
-    assert!(next - taken <= WINDOW as u64);
     // Nobody answers any more: the window is the end of it.
-    let mut session = self::session(Protocol::CloudEvents);
+    let mut session = session(Protocol::CloudEvents);
     send(&mut session, 1, 11..=10 + WINDOW as u64);
     assert_eq!(session.room(), 0);
 }
