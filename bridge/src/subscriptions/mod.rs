@@ -131,6 +131,7 @@ impl Subscriptions {
             from: self.first_offsets(&new.topics, &new.start).await?,
             types: new.types,
             filters: new.filters,
+            watch_list: new.watch_list,
             sink: new.sink,
             description: new.description,
             start: new.start,

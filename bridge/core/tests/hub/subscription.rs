@@ -129,6 +129,7 @@ impl Subscription {
                 let given = serde_json::json!([{"sql": expression}]);
                 serde_json::from_value(given).unwrap_or_else(|why| panic!("{expression}: {why}"))
             }),
+            watch_list: None,
             order: self.order,
             address: (!self.fetches).then(|| self.address.clone()),
             limits: self.choice.limits,
