@@ -319,7 +319,9 @@ mod tests {
     #[test]
     fn the_built_in_catalogue_is_valid_and_complete() {
         let catalogue = Catalogue::parse(include_str!("../catalogue.toml")).unwrap();
-        for name in [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS, topics::WATCH_LISTS] {
+        for name in
+            [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS, topics::WATCH_LISTS]
+        {
             assert!(catalogue.topic(name).is_some(), "{name}");
         }
     }

@@ -11,6 +11,7 @@ mod pace;
 mod strongbox;
 mod trial;
 mod verification;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
+use crate::watch_lists::WatchLists;
 pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
 use pace::Pace;
 use strongbox::Strongbox;
@@ -63,6 +65,7 @@ pub struct Subscriptions {
     cursor_key: CursorKey,
     context: Arc<Context>,
     engine: Engine,
+    watch_lists: Arc<WatchLists>,
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
@@ -75,7 +78,14 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// Subscriptions as loaded from their topic; `start_all` puts them to work.
-    pub fn new(facts: Facts, seal: Seal, context: Arc<Context>, engine: Engine, loaded: BTreeMap<String, Subscription>) -> Self {
+    pub fn new(
+        facts: Facts,
+        seal: Seal,
+        context: Arc<Context>,
+        engine: Engine,
+        watch_lists: Arc<WatchLists>,
+        loaded: BTreeMap<String, Subscription>,
+    ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
         let stopping = CancellationToken::new();
         Self {
@@ -83,6 +93,7 @@ impl Subscriptions {
             cursor_key: CursorKey::new(&seal.derive("pull cursors")),
             strongbox: Strongbox::new(seal),
             engine,
+            watch_lists,
             context,
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
@@ -121,6 +132,7 @@ impl Subscriptions {
     ) -> Result<(Subscription, Secret), ChangeError> {
         let _one = self.changing.lock().await;
         self.check_limits(organisation).await?;
+        self.check_watch_list(organisation, new.watch_list, &new.types)?;
         let id = Uuid::now_v7();
         // Also where the receiver fetches, so that no subscription is without.
         let secret = new.secret.map_or_else(Strongbox::draw, Ok)?;
@@ -189,7 +201,10 @@ impl Subscriptions {
     pub async fn patch(self: &Arc<Self>, id: Uuid, mut patch: Patch) -> Result<Option<Subscription>, ChangeError> {
         let patched = |before: Subscription| {
             let (secret, headers) = (patch.secret.take(), patch.headers.take());
-            let mut after = patch.apply(before);
+            let mut after = patch.apply(before.clone());
+            if (after.watch_list, &after.types) != (before.watch_list, &before.types) {
+                self.check_watch_list(after.organisation, after.watch_list, &after.types)?;
+            }
             if let Some(secret) = &secret {
                 after.sealed_secret = self.strongbox.seal_secret(id, secret)?;
                 // Whoever brings another secret may be rid of one that is known to others.
@@ -311,15 +326,15 @@ impl Subscriptions {
             Some(running) => self.engine.add(running, stored).await,
             None => tracing::error!(
                 subscription = %subscription.id,
-                "its secrets do not open with this key, so it does not run; restore the key file that it was made under"
+                "its secrets or its watch list do not open with this key, so it does not run; restore the key file that it was made under"
             ),
         }
     }
 
-    /// How a subscription is to run; `None` if its secrets do not open.
+    /// How a subscription is to run; `None` if its secrets or its watch list do not open.
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
-        let opens = target.is_some() || subscription.channel.is_fetched();
+        let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
         opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription) })
     }
 

@@ -113,15 +113,7 @@ impl Index {
 
     /// An empty index.
     pub fn new(fingerprints: Fingerprints) -> Self {
-        Self {
-            fingerprints,
-            shards: Vec::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            joined: HashMap::new(),
-            memberships: 0,
-            bytes: 0,
-        }
+        Self { fingerprints, shards: Vec::new(), slots: Vec::new(), free: Vec::new(), joined: HashMap::new(), memberships: 0, bytes: 0 }
     }
 
     /// A slot that nobody sees yet.
