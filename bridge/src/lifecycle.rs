@@ -195,7 +195,7 @@ async fn work(
         Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
         () = stop.cancelled() => return Ok(()),
     }
-    ready.subscriptions.start_all(stored.subscriptions).await?;
+    ready.subscriptions.start_all(stored).await?;
     let copying = changelog::copy(cursors, store.clone(), Arc::clone(&context.noted), telemetry.clone());
     let _copying = AbortOnDropHandle::new(tokio::spawn(copying));
     // Set once, here.

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
@@ -24,7 +25,7 @@ use ryggrad_bridge_core::signature::Secret;
 use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Rotation, Start, State, Subscription, Verification};
 use ryggrad_log::{Moment, Moments, Seal};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
-use ryggrad_store::{Change, Stored, SubscriptionId};
+use ryggrad_store::{Change, Entry, Loaded, Stored};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -106,18 +107,19 @@ impl Subscriptions {
 
     /// Puts every subscription to work from what is stored of it, forgets what is stored of
     /// others, and lets the tail go.
-    pub async fn start_all(self: &Arc<Self>, mut stored: BTreeMap<SubscriptionId, Stored>) -> Result<(), ChangeError> {
+    pub async fn start_all(self: &Arc<Self>, Loaded { mut subscriptions, live }: Loaded) -> Result<(), ChangeError> {
+        let stored = &mut subscriptions;
         let known: Vec<Subscription> = self.known.read().await.values().cloned().collect();
         for subscription in known {
             let own = stored.remove(subscription.id.as_bytes()).unwrap_or_default();
-            self.start(&subscription, own).await;
+            self.start(&subscription, own, &live).await?;
             self.verify_if_due(&subscription);
             if first_end(&subscription).is_some() {
                 self.retire_secrets_in_time(&subscription);
             }
         }
         if !stored.is_empty() {
-            let gone = stored.into_keys().map(|subscription| Change::Forget { subscription }).collect();
+            let gone = subscriptions.into_keys().map(|subscription| Change::Forget { subscription }).collect();
             self.context.writer.commit(gone).await?;
         }
         self.engine.go().await;
@@ -160,7 +162,7 @@ impl Subscriptions {
         };
         self.facts.put(id.to_string(), &subscription).await?;
         self.known.write().await.insert(id, subscription.clone());
-        self.start(&subscription, Stored::default()).await;
+        self.start(&subscription, Stored::default(), &BTreeMap::new()).await?;
         self.verify_if_due(&subscription);
         Ok((subscription, secret))
     }
@@ -321,14 +323,29 @@ impl Subscriptions {
         &self.cursor_key
     }
 
-    async fn start(&self, subscription: &Subscription, stored: Stored) {
-        match self.running(subscription) {
-            Some(running) => self.engine.add(running, stored).await,
-            None => tracing::error!(
-                subscription = %subscription.id,
-                "its secrets or its watch list do not open with this key, so it does not run; restore the key file that it was made under"
-            ),
+    /// `live` is where the tail was when these cursors were stored.
+    async fn start(&self, subscription: &Subscription, stored: Stored, live: &BTreeMap<Place, i64>) -> Result<(), ChangeError> {
+        let id = subscription.id;
+        if let Some(running) = self.running(subscription) {
+            self.engine.add(running, stored).await;
+            return Ok(());
         }
+        tracing::error!(
+            subscription = %id,
+            "its secrets or its watch list do not open with this key, so it does not run; restore the key file that it was made under"
+        );
+        // The tail goes without it: no cursor of it may imply that it was there.
+        let mut left_behind = Vec::new();
+        for (place, mut cursor) in stored.cursors.into_iter().filter(|(_, cursor)| cursor.attached) {
+            cursor.attached = false;
+            cursor.scanned_to = cursor.scanned_to.max(live.get(&place).copied().unwrap_or_default());
+            left_behind.push(Change::Put(Entry::Cursor { subscription: id.into_bytes(), place, cursor }));
+        }
+        if !left_behind.is_empty() {
+            self.context.writer.commit(left_behind).await?;
+            self.context.noted.committed([id.into_bytes()], live);
+        }
+        Ok(())
     }
 
     /// How a subscription is to run; `None` if its secrets or its watch list do not open.
