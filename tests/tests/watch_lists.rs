@@ -13,6 +13,7 @@ use ryggrad_schemas::identifiers::KeyDomain;
 use ryggrad_schemas::{EncodedRecord, Headers, LogRecord};
 use ryggrad_tests::bridge::{Caller, Reply};
 use ryggrad_tests::events::{Events, Published, key};
+use ryggrad_tests::process::command;
 use ryggrad_tests::receiver::Receiver;
 use ryggrad_tests::scenario::{ORGANISATION, OTHER_ORGANISATION, Scenario};
 use ryggrad_tests::topic::{VIRKSOMHET, read_all};
@@ -195,6 +196,31 @@ async fn only_events_of_listed_keys_come_and_no_key_is_shown() {
     assert_eq!((caller.delete(&own).await.0, caller.get(&own).await.0), (204, 404));
     let metrics = caller.raw(Method::GET, "/metrics", &[], "").await.text;
     assert_eq!(metric(&metrics, "ryggrad_bridge_watch_list_keys"), 0);
+
+    // The command line: keys from a file, in as many calls as it takes.
+    let (folder, url) = (scenario.folder.path(), scenario.bridge_url());
+    std::fs::write(folder.join("keys.txt"), many[..3_000].join("\n")).unwrap();
+    std::fs::write(folder.join("some.txt"), many[..10].join("\n")).unwrap();
+    let said = |words: &[&str]| {
+        let line = [&["watch-lists"], words, &["-o", "ndjson", "--bridge", &url, "--token", &token]].concat();
+        let (code, out, told) = command(folder, &line);
+        assert!(!out.contains(many[0].as_str()) && !told.contains(many[0].as_str()), "{out}{told}");
+        (code, serde_json::from_str::<Value>(&out).unwrap_or_default(), told)
+    };
+    let (code, made, told) = said(&["create", "--description", "våre"]);
+    assert_eq!((code, &made["description"]), (Some(0), &json!("våre")), "{told}");
+    let id = made["id"].as_str().unwrap();
+    for (words, count) in [
+        (&["add", id, "keys.txt"][..], 3_000),
+        (&["remove", id, "some.txt"], 2_990),
+        (&["replace", id, "some.txt"], 10),
+        (&["show", id], 10),
+    ] {
+        let (code, shown, told) = said(words);
+        assert_eq!((code, &shown["keys_count"]), (Some(0), &json!(count)), "{words:?} {told}");
+    }
+    assert_eq!(said(&["delete", id]).0, Some(0));
+    assert_eq!(said(&["show", id]).0, Some(3));
     assert_eq!(bridge.stop().await, Some(0));
 }
 

@@ -11,7 +11,7 @@ use ryggrad_bridge_core::watch_list::{Fingerprint, Fingerprints, Index, Slot};
 use uuid::Uuid;
 
 /// Keys between which the hub may come in: a millisecond of work.
-const KEYS_AT_A_TIME: usize = 2_048;
+const KEYS_AT_A_TIME: usize = 512;
 
 /// The index.
 pub struct Watched {

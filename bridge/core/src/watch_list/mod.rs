@@ -65,7 +65,8 @@ pub struct NewWatchList {
 
 /// Checks a request for a list.
 pub fn parse_new(body: &Value) -> Result<NewWatchList, Vec<Fault>> {
-    let (members, mut faults) = members(body, &["domain", "description"])?;
+    let mut faults = Vec::new();
+    let Some(members) = members(body, &["domain", "description"], &mut faults) else { return Err(faults) };
     let description = parse_description(members, &mut faults);
     let domain = members.get("domain").and_then(Value::as_str).and_then(KeyDomain::named);
     if domain.is_none() {
@@ -80,19 +81,20 @@ pub fn parse_new(body: &Value) -> Result<NewWatchList, Vec<Fault>> {
 
 /// Checks a merge patch, which can change the description alone; `None` if it leaves that as it is.
 pub fn parse_patch(body: &Value) -> Result<Option<Option<String>>, Vec<Fault>> {
-    let (members, mut faults) = members(body, &["description"])?;
+    let mut faults = Vec::new();
+    let Some(members) = members(body, &["description"], &mut faults) else { return Err(faults) };
     let description = members.contains_key("description").then(|| parse_description(members, &mut faults));
     if faults.is_empty() { Ok(description) } else { Err(faults) }
 }
 
-fn members<'a>(body: &'a Value, known: &[&str]) -> Result<(&'a Map<String, Value>, Vec<Fault>), Vec<Fault>> {
-    let Value::Object(members) = body else {
-        return Err(vec![Fault::new("", format!("the body is a JSON object of {}", known.join(", ")))]);
-    };
-    // What is unknown is not repeated: it may be a key in the wrong place.
-    let strange = members.keys().any(|name| !known.contains(&name.as_str()));
-    let faults = strange.then(|| Fault::new("", format!("has members that are unknown; known are {}", known.join(", "))));
-    Ok((members, faults.into_iter().collect()))
+/// The members of a body. Those that are unknown are not repeated: one may be a key in the wrong place.
+fn members<'a>(body: &'a Value, known: &[&str], faults: &mut Vec<Fault>) -> Option<&'a Map<String, Value>> {
+    let members = body.as_object();
+    let known_alone = members.is_some_and(|members| members.keys().all(|name| known.contains(&name.as_str())));
+    if !known_alone {
+        faults.push(Fault::new("", format!("the body is a JSON object of {} and nothing else", known.join(", "))));
+    }
+    members
 }
 
 #[cfg(test)]

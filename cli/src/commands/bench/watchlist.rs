@@ -15,7 +15,7 @@ use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::removal::Leaving;
 use ryggrad_bridge_core::retry::RetryPolicy;
 use ryggrad_bridge_core::settings::{OnExhausted, Order};
-use ryggrad_bridge_core::watch_list::{Fingerprint, Fingerprints, Index};
+use ryggrad_bridge_core::watch_list::{Fingerprints, Index, Slot};
 use ryggrad_schemas::LogRecord;
 use ryggrad_schemas::cloudevents::{AVRO, BorrowedAttributes};
 use ryggrad_schemas::identifiers::KeyDomain;
@@ -125,14 +125,12 @@ fn own_type(subscription: usize, subscriptions: usize) -> String {
 fn filled(lists: usize, population: &[u64]) -> Index {
     let fingerprints = Fingerprints::new([7; 32]);
     let mut index = Index::new(fingerprints.clone());
-    let mut held: Vec<Vec<Fingerprint>> = vec![Vec::new(); lists];
+    let slots: Vec<Slot> = (0..lists).map(|_| index.open()).collect();
     for key in population {
         let (first, fingerprint) = (first_list(*key, lists), fingerprints.of(DOMAIN, *key));
-        (0..MATCHING).for_each(|next| held[(first + next * STRIDE) % lists].push(fingerprint));
+        (0..MATCHING).for_each(|next| index.insert(slots[(first + next * STRIDE) % lists], &[fingerprint]));
     }
-    for (list, keys) in held.into_iter().enumerate() {
-        let slot = index.open();
-        index.insert(slot, &keys);
+    for (list, slot) in slots.into_iter().enumerate() {
         index.join(Uuid::from_u128(list as u128), slot);
     }
     index
