@@ -80,6 +80,20 @@ pub struct BridgeConfig {
     pub subscriptions_max: usize,
     /// WebSocket connections.
     pub sockets_max: usize,
+    /// Watch lists of one organisation.
+    pub watch_lists_per_organisation_max: usize,
+    /// Watch lists in all.
+    pub watch_lists_max: usize,
+    /// Keys of one watch list.
+    pub watch_list_keys_max: usize,
+    /// Bytes of all watch lists in memory; ten million keys fit, in lists of a thousand and more.
+    pub watch_list_bytes_max: usize,
+    /// Bytes of an upload of a whole set.
+    pub watch_list_upload_bytes_max: usize,
+    /// Such uploads at the same time.
+    pub watch_list_uploads_max: usize,
+    /// How long the body of such an upload may take to arrive.
+    pub watch_list_upload_timeout_ms: u64,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
     /// Bytes of a request to the API.
@@ -125,6 +139,13 @@ impl Default for BridgeConfig {
             subscriptions_per_organisation_max: 1_000,
             subscriptions_max: 10_000,
             sockets_max: 10_000,
+            watch_lists_per_organisation_max: 1_000,
+            watch_lists_max: 10_000,
+            watch_list_keys_max: 1_000_000,
+            watch_list_bytes_max: 320 * 1024 * 1024,
+            watch_list_upload_bytes_max: 16 * 1024 * 1024,
+            watch_list_uploads_max: 2,
+            watch_list_upload_timeout_ms: 60_000,
             removed_keys_max: 1_000_000,
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,

@@ -1,7 +1,7 @@
 //! The bridge: fans events out of Kafka to subscribed organisations.
 //!
 //! Cast: [`api`] answers HTTP, [`subscriptions`] and [`tokens`] hold facts whose truth is a
-//! topic, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
+//! topic, [`watch_lists`] narrow subscriptions to keys, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
 //! [`removals`] knows whose older states may not leave, [`schema_registry`] shows the committed
 //! schemas, [`schema_import`] brings them to a registry beside the bridge. Decisions are made in `ryggrad-bridge-core`.
 //!
@@ -25,6 +25,7 @@ mod sockets;
 mod subscriptions;
 mod telemetry;
 mod tokens;
+mod watch_lists;
 
 pub use config::BridgeConfig;
 pub use lifecycle::{Bridge, BridgeError, Secrets};

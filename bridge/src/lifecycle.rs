@@ -12,13 +12,14 @@ use prometheus_client::registry::Registry;
 use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::machine::DisableReason;
+use ryggrad_bridge_core::watch_list::Fingerprints;
 use ryggrad_log::{Appender, Connection, Moment, Pulse, Remedy, Seal, cluster_id, offsets_of, topics};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::topics::{CURSORS, SUBSCRIPTIONS, TOKENS};
 use ryggrad_store::{Bound, Loaded, OpenError, Store, SubscriptionId, Writer};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,6 +35,7 @@ use crate::sockets::Sockets;
 use crate::subscriptions::{ChangeError, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
+use crate::watch_lists::{LoadError, WatchLists, Watched};
 
 /// How often Kafka is asked whether it is there.
 const PULSE: Duration = Duration::from_secs(1);
@@ -78,6 +80,9 @@ pub enum BridgeError {
     /// Not every removed key can be held, so that nothing may be delivered.
     #[error("cannot hold the removed keys")]
     Removals(#[from] TooMany),
+    /// Not every watch list can be held, so that nothing may be delivered.
+    #[error("cannot hold the watch lists")]
+    WatchLists(#[source] LoadError),
     /// Nobody reads any more which keys are removed.
     #[error("the reading of removed keys has ended; nothing is delivered without it, so the bridge has stopped")]
     RemovalsEnded,
@@ -120,8 +125,10 @@ impl Bridge {
             config: self.config.clone(),
             operator_token: self.secrets.operator_token.clone(),
             registry,
+            telemetry: telemetry.clone(),
             webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
+            watch_list_uploads: Semaphore::new(self.config.watch_list_uploads_max),
             sockets: Arc::new(Sockets::new(self.config.sockets_max, telemetry.sockets.clone())),
             obstacle: watch::Sender::new(Some("starting".to_owned())),
         });
@@ -160,6 +167,7 @@ async fn work(
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
+        watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
         stopped,
         fatal: fatal.clone(),
@@ -187,7 +195,7 @@ async fn work(
         Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
         () = stop.cancelled() => return Ok(()),
     }
-    ready.subscriptions.start_all(stored.subscriptions).await?;
+    ready.subscriptions.start_all(stored).await?;
     let copying = changelog::copy(cursors, store.clone(), Arc::clone(&context.noted), telemetry.clone());
     let _copying = AbortOnDropHandle::new(tokio::spawn(copying));
     // Set once, here.
@@ -242,12 +250,18 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let tokens = Facts::new(TOKENS, Arc::clone(&appender));
     let tokens = Tokens::new(tokens.clone(), tokens.load(connection, timeout_ms).await?);
     let cursors = Facts::new(CURSORS, Arc::clone(&appender));
-    let subscriptions = Facts::new(SUBSCRIPTIONS, appender);
+    let subscriptions = Facts::new(SUBSCRIPTIONS, Arc::clone(&appender));
     let loaded = subscriptions.load(connection, timeout_ms).await?;
+    let (watched, telemetry) = (Arc::clone(&context.watched), context.telemetry.clone());
+    let watch_lists = WatchLists::load(connection, appender, seal.clone(), watched, &context.config, telemetry).await;
+    let watch_lists = Arc::new(watch_lists.map_err(|error| match error {
+        LoadError::Log(error) => BridgeError::Log(error),
+        too_large => BridgeError::WatchLists(too_large),
+    })?);
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
-    let subscriptions = Arc::new(Subscriptions::new(subscriptions, seal, Arc::clone(context), engine, loaded));
-    Ok(Found { ready: Ready { subscriptions, tokens }, stored, cursors })
+    let subscriptions = Arc::new(Subscriptions::new(subscriptions, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded));
+    Ok(Found { ready: Ready { subscriptions, tokens, watch_lists }, stored, cursors })
 }
 
 /// What is stored. A store that is new, or has lost something, is filled up from the changelog.

@@ -121,6 +121,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "limit", "A limit is reached", detail)
     }
 
+    /// 409: something else needs what is to be deleted.
+    pub fn in_use(detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "in-use", "It is in use", detail)
+    }
+
     /// 422 with every wrong field.
     pub fn invalid(errors: Vec<Fault>) -> Self {
         let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request has wrong fields", String::new());

@@ -39,6 +39,14 @@ pub struct Telemetry {
     pub filter_errors: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
+    /// Watch lists; the limit is `watch_lists_max`.
+    pub watch_lists: Gauge,
+    /// Keys in them, each as often as it is listed.
+    pub watch_list_keys: Gauge,
+    /// Bytes of watch lists in memory; the limit is `watch_list_bytes_max`.
+    pub watch_list_bytes: Gauge,
+    /// Uploads of whole sets under way; the limit is `watch_list_uploads_max`.
+    pub watch_list_uploads: Gauge,
     /// Matched and unsettled records, over all subscriptions.
     pub pending: Gauge,
     /// Bytes of the newest records; the limit is `ring_bytes_max`.
@@ -81,6 +89,10 @@ impl Telemetry {
             withheld: Counter::default(),
             filter_errors: Counter::default(),
             removed_keys: Gauge::default(),
+            watch_lists: Gauge::default(),
+            watch_list_keys: Gauge::default(),
+            watch_list_bytes: Gauge::default(),
+            watch_list_uploads: Gauge::default(),
             pending: Gauge::default(),
             ring_bytes: Gauge::default(),
             catch_up_readers: Gauge::default(),
@@ -109,6 +121,10 @@ impl Telemetry {
         bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
         bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
+        bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
+        bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());
+        bridge.register_with_unit("watch_list", "Watch lists in memory", Unit::Bytes, metrics.watch_list_bytes.clone());
+        bridge.register("watch_list_uploads", "Uploads of whole sets under way", metrics.watch_list_uploads.clone());
         bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());
         bridge.register_with_unit("ring", "Newest records in memory", Unit::Bytes, metrics.ring_bytes.clone());
         bridge.register("catch_up_readers", "Readers for subscriptions behind the ring", metrics.catch_up_readers.clone());

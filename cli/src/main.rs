@@ -14,7 +14,9 @@ mod simulate;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use commands::{bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up};
+use commands::{
+    bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up, watch_lists,
+};
 use exit::Code;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -72,6 +74,9 @@ enum Command {
     /// Creates, shows and controls subscriptions
     #[command(after_help = subscriptions::EXAMPLES)]
     Subscriptions(Box<subscriptions::Args>),
+    /// Creates and fills watch lists, which narrow subscriptions to keys
+    #[command(after_help = watch_lists::EXAMPLES)]
+    WatchLists(watch_lists::Args),
     /// Issues and revokes access tokens. Needs the operator's token
     #[command(after_help = tokens::EXAMPLES)]
     Tokens(tokens::Args),
@@ -121,6 +126,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Offsets(args) => offsets::run(args).await,
         Command::Replay(args) => replay::run(*args, stop_on_signal()?).await,
         Command::Subscriptions(args) => subscriptions::run(*args).await,
+        Command::WatchLists(args) => watch_lists::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
         Command::Sources(args) => sources::run(args).await,

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::identifiers::KeyDomain;
 use crate::manifest;
 
 /// Topics that Ryggrad itself keeps its facts in.
@@ -26,6 +27,8 @@ pub mod topics {
     pub const SUBSCRIPTIONS: &str = "ryggrad.subscriptions";
     /// Locally issued access tokens.
     pub const TOKENS: &str = "ryggrad.tokens";
+    /// Watch lists; their keys are sealed.
+    pub const WATCH_LISTS: &str = "ryggrad.watch-lists";
 }
 
 /// How protected an event type is.
@@ -67,6 +70,11 @@ impl EventType {
     /// Schema registry subject, by the topic name strategy that stock clients expect.
     pub fn subject(&self) -> String {
         format!("{}-value", self.topic)
+    }
+
+    /// What kind of identifier its keys are; `None` where watch lists know no such kind.
+    pub fn key_domain(&self) -> Option<KeyDomain> {
+        KeyDomain::named(&self.key)
     }
 }
 
@@ -311,7 +319,9 @@ mod tests {
     #[test]
     fn the_built_in_catalogue_is_valid_and_complete() {
         let catalogue = Catalogue::parse(include_str!("../catalogue.toml")).unwrap();
-        for name in [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS] {
+        for name in
+            [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS, topics::WATCH_LISTS]
+        {
             assert!(catalogue.topic(name).is_some(), "{name}");
         }
     }

@@ -40,6 +40,13 @@ impl FromStr for Organisasjonsnummer {
     }
 }
 
+impl Organisasjonsnummer {
+    /// Its nine digits as a number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 impl fmt::Display for Organisasjonsnummer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:09}", self.0)
@@ -59,9 +66,53 @@ impl<'de> serde::Deserialize<'de> for Organisasjonsnummer {
     }
 }
 
+/// What kind of identifier the keys of an event type are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyDomain {
+    /// Organisation numbers.
+    Organisasjonsnummer,
+}
+
+impl KeyDomain {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Organisasjonsnummer];
+
+    /// The domain of that name, as the catalogue names keys.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|domain| domain.name() == name)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Organisasjonsnummer => "organisasjonsnummer",
+        }
+    }
+
+    /// The number that a key of this domain is, below 2^40; or what is wrong with the text, which
+    /// the error never repeats.
+    pub fn number(self, key: &str) -> Result<u64, InvalidOrganisasjonsnummer> {
+        match self {
+            Self::Organisasjonsnummer => key.parse::<Organisasjonsnummer>().map(|number| number.number().into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_goes_by_the_name_that_the_catalogue_uses() {
+        for domain in KeyDomain::ALL {
+            assert_eq!(KeyDomain::named(domain.name()), Some(domain));
+            assert_eq!(serde_json::to_value(domain).unwrap(), domain.name());
+        }
+        assert_eq!(KeyDomain::named("fødselsnummer"), None);
+        assert_eq!(KeyDomain::Organisasjonsnummer.number("312345676"), Ok(312_345_676));
+        assert!(KeyDomain::Organisasjonsnummer.number("312345677").is_err());
+    }
 
     #[test]
     fn organisasjonsnummer_follows_the_check_rule() {

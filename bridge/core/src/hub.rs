@@ -23,12 +23,14 @@ use crate::machine;
 use crate::outcome::Outcome;
 use crate::record::Record;
 
-pub use exchange::{Action, Commit, Guard, Input, MemberCommit, MemberId, Newcomer, Parcel, Wish};
+use exchange::NoLists;
+pub use exchange::{Action, Commit, Guard, Input, MemberCommit, MemberId, Newcomer, Parcel, Watch, Wish};
 use gate::{Address, Gate, GateLimits};
 pub use member::Member;
 use ring::Rings;
 use slots::Slots;
 use types::TypeIndex;
+use uuid::Uuid;
 
 /// Limits of everything that subscriptions share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub struct HubLimits {
 pub struct Hub {
     limits: HubLimits,
     guard: Box<dyn Guard + Send>,
+    watch: Box<dyn Watch + Send>,
     rings: Rings,
     slots: Slots,
     gate: Gate,
@@ -71,6 +74,8 @@ pub struct Hub {
     wakes: BTreeSet<(u64, MemberId)>,
     /// Kept from step to step, so that it need not grow again.
     machine_actions: Vec<machine::Action>,
+    /// The same for watch lists that hold a record's key.
+    lists: Vec<Uuid>,
 }
 
 impl Hub {
@@ -80,6 +85,7 @@ impl Hub {
         Self {
             limits,
             guard,
+            watch: Box::new(NoLists),
             // Not known: the first commit holds them all.
             live_stored: BTreeMap::new(),
             rings,
@@ -95,7 +101,13 @@ impl Hub {
             stored_at_ms: 0,
             wakes: BTreeSet::new(),
             machine_actions: Vec::new(),
+            lists: Vec::new(),
         }
+    }
+
+    /// The same with watch lists.
+    pub fn watching(self, watch: Box<dyn Watch + Send>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Takes in what happened and says what to do.
@@ -134,7 +146,7 @@ impl Hub {
         if let Some(address) = &member.wish().address {
             self.gate.join(address);
         }
-        self.types.add(id, &member.wish().types);
+        self.types.add(id, &member.wish().types, member.wish().watch_list);
         self.members.insert(id, member);
         self.make_hungry(id);
         // Whatever waits in the cursors may be due.
@@ -148,7 +160,7 @@ impl Hub {
         let Some(member) = self.members.get_mut(&id) else { return };
         let before = std::mem::replace(&mut member.wish, wish.clone());
         self.types.remove(id);
-        self.types.add(id, &wish.types);
+        self.types.add(id, &wish.types, wish.watch_list);
         if before.address != wish.address {
             let left = before.address.map(|address| self.gate.leave(&address, id)).unwrap_or_default();
             if let Some(address) = &wish.address {
@@ -266,12 +278,27 @@ impl Hub {
         if !self.rings.push(record) || record.echo {
             return;
         }
-        for id in self.types.wanting(record.ce_type()) {
-            // Who reads by itself sees the record later, and is asked then.
-            let wanted = self.members.get_mut(&id).is_some_and(|member| member.is_attached(record.place) && member.passes(record));
-            if wanted && !self.offer(now_ms, id, record, actions) {
-                self.detach(now_ms, id, record.place, record.stop_at(), actions);
-            }
+        let wanting = self.types.wanting(record.ce_type());
+        for id in &wanting.any_key {
+            self.show(now_ms, *id, record, actions);
+        }
+        if wanting.listed_keys.is_empty() {
+            return;
+        }
+        let mut lists = std::mem::take(&mut self.lists);
+        self.watch.holding(record, &mut lists);
+        for id in lists.drain(..).filter_map(|list| wanting.listed_keys.get(&list)).flatten() {
+            self.show(now_ms, *id, record, actions);
+        }
+        self.lists = lists;
+    }
+
+    /// A record of the tail that a subscription wants, filters aside.
+    fn show(&mut self, now_ms: u64, id: MemberId, record: &Arc<Record>, actions: &mut Vec<Action>) {
+        // Who reads by itself sees the record later, and is asked then.
+        let wanted = self.members.get_mut(&id).is_some_and(|member| member.is_attached(record.place) && member.passes(record));
+        if wanted && !self.offer(now_ms, id, record, actions) {
+            self.detach(now_ms, id, record.place, record.stop_at(), actions);
         }
     }
 

@@ -29,3 +29,4 @@ pub mod settings;
 pub mod signature;
 pub mod socket;
 pub mod subscription;
+pub mod watch_list;

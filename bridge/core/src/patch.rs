@@ -5,6 +5,7 @@
 
 use ryggrad_schemas::catalogue::Catalogue;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::egress::EgressPolicy;
 use crate::filter::Filters;
@@ -12,11 +13,12 @@ use crate::own_headers::HeadersChange;
 use crate::settings::{Channel, Settings};
 use crate::signature::Secret;
 use crate::subscription::{
-    Fault, State, Subscription, Verification, Verify, parse_description, parse_secret, parse_sink, parse_types, parse_verify, webhook_only,
+    Fault, State, Subscription, Verification, Verify, parse_description, parse_secret, parse_sink, parse_types, parse_verify,
+    parse_watch_list, webhook_only,
 };
 
 /// What may change, besides the settings.
-const MEMBERS: [&str; 8] = ["types", "filters", "sink", "description", "state", "secret", "headers", "verify"];
+const MEMBERS: [&str; 9] = ["types", "filters", "watch_list", "sink", "description", "state", "secret", "headers", "verify"];
 
 /// What stays for life, and what to do instead of changing it.
 const FIXED: [(&str, &str); 9] = [
@@ -38,6 +40,8 @@ pub struct Patch {
     pub types: Option<Vec<String>>,
     /// Which events of these types, from the next on that is read; `Some(None)` takes them away.
     pub filters: Option<Option<Filters>>,
+    /// Of these, only events whose key this watch list holds; `Some(None)` takes it away.
+    pub watch_list: Option<Option<Uuid>>,
     /// Where events are posted, also those that are being retried.
     pub sink: Option<String>,
     /// The owner's own words; `Some(None)` takes them away.
@@ -71,6 +75,7 @@ impl Patch {
         let mut patch = Self {
             types: members.get("types").map(|value| checked_types(value, subscription, catalogue, &mut faults)),
             filters: members.get("filters").map(|value| Filters::parse(value, "/filters", &mut faults)),
+            watch_list: members.contains_key("watch_list").then(|| parse_watch_list(members, &mut faults)),
             description: members.contains_key("description").then(|| parse_description(members, &mut faults)),
             state: members.get("state").and_then(|value| parse_state(value, &mut faults)),
             ..Self::default()
@@ -108,6 +113,7 @@ impl Patch {
         Subscription {
             types: self.types.unwrap_or(before.types),
             filters: self.filters.unwrap_or(before.filters),
+            watch_list: self.watch_list.unwrap_or(before.watch_list),
             sink: self.sink.or(before.sink),
             description: self.description.unwrap_or(before.description),
             state: self.state.unwrap_or(before.state),
@@ -182,6 +188,10 @@ mod tests {
         for none in [json!(null), json!([])] {
             assert_eq!(patched(json!({"filters": none})), Ok(Subscription { filters: None, ..subscription() }));
         }
+        let listed = Subscription { watch_list: Some(Uuid::nil()), ..subscription() };
+        assert_eq!(patched(json!({"watch_list": Uuid::nil()})), Ok(listed.clone()));
+        let unlisted = Patch::parse(&json!({"watch_list": null}), &listed, Catalogue::built_in(), &EgressPolicy::default());
+        assert_eq!(unlisted.unwrap().apply(listed), subscription());
         let settings = Settings { on_exhausted: OnExhausted::Park, format: Format::Batch, batch_events_max: 3, ..Settings::default() };
         let body = json!({"on_exhausted": "park", "format": "batch", "batch_events_max": 3, "in_flight_max": null});
         assert_eq!(patched(body), Ok(Subscription { delivery: settings, ..subscription() }));

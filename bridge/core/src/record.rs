@@ -12,6 +12,7 @@ use crate::delivery::{Rendered, RenderedBinary, Unreadable, render, render_binar
 use crate::matching::lane_of;
 use crate::removal::Leaving;
 use crate::settings::Order;
+use crate::watch_list::Fingerprint;
 
 /// Bytes that a record costs beside its own: headers' vectors, the deque's entry, the counter.
 const OVERHEAD_BYTES: usize = 512;
@@ -30,6 +31,7 @@ pub struct Record {
     /// Where in its headers its type and its event's id stand.
     ce_type: Option<usize>,
     event_id: Option<usize>,
+    fingerprint: OnceLock<Option<Fingerprint>>,
     rendered: OnceLock<Result<Rendered, Unreadable>>,
     rendered_binary: OnceLock<Result<RenderedBinary, Unreadable>>,
 }
@@ -39,7 +41,8 @@ impl Record {
     pub fn new(place: Place, log: LogRecord, echo: bool) -> Self {
         let lane = lane_of(&log);
         let (ce_type, event_id) = (log.headers.position("ce_type"), log.headers.position("ce_id"));
-        Self { place, lane, echo, log, ce_type, event_id, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
+        let fingerprint = OnceLock::new();
+        Self { place, lane, echo, log, ce_type, event_id, fingerprint, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
     }
 
     /// Its offset.
@@ -91,6 +94,11 @@ impl Record {
             key: self.log.key.as_deref().unwrap_or_default(),
             id: self.event_id(),
         }
+    }
+
+    /// Its key's fingerprint; made at the first call.
+    pub fn fingerprint(&self, make: impl FnOnce() -> Option<Fingerprint>) -> Option<Fingerprint> {
+        *self.fingerprint.get_or_init(make)
     }
 
     /// The event in structured JSON; made at the first call.

@@ -10,6 +10,7 @@ mod socket;
 mod subscriptions;
 mod tokens;
 mod verification;
+mod watch_lists;
 mod well_known;
 
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ use prometheus_client::registry::Registry;
 use ryggrad_bridge_core::asymmetric::PublicKey;
 use secrecy::SecretString;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use crate::config::BridgeConfig;
@@ -35,7 +36,9 @@ use crate::problem::Problem;
 use crate::schema_registry;
 use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
+use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
+use crate::watch_lists::WatchLists;
 
 /// What is there once the bridge has found Kafka and its facts.
 pub struct Ready {
@@ -43,6 +46,8 @@ pub struct Ready {
     pub subscriptions: Arc<Subscriptions>,
     /// Tokens.
     pub tokens: Tokens,
+    /// Watch lists.
+    pub watch_lists: Arc<WatchLists>,
 }
 
 /// What every request sees.
@@ -53,10 +58,14 @@ pub struct Shared {
     pub operator_token: SecretString,
     /// All metrics.
     pub registry: Registry,
+    /// Those that the API itself counts.
+    pub telemetry: Telemetry,
     /// What receivers verify asymmetric signatures with.
     pub webhook_keys: Vec<PublicKey>,
     /// Set once; before that the API answers 503.
     pub ready: OnceLock<Ready>,
+    /// Uploads of watch lists: no more at the same time than this lets through.
+    pub watch_list_uploads: Semaphore,
     /// Open WebSocket connections.
     pub sockets: Arc<Sockets>,
     /// What keeps the bridge from working, if anything does.
@@ -99,6 +108,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}/dead-letters", get(dead_letters::list))
         .route("/v1/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
         .route("/v1/subscriptions/{id}/dead-letters/{letter}", delete(dead_letters::remove))
+        .route("/v1/watch-lists", post(watch_lists::create).get(watch_lists::list))
+        .route("/v1/watch-lists/{id}", get(watch_lists::show).patch(watch_lists::patch).delete(watch_lists::delete))
+        .route("/v1/watch-lists/{id}/keys", post(watch_lists::change_keys).put(watch_lists::replace_keys))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))

@@ -52,6 +52,7 @@ pub(super) fn wish(subscription: &Subscription, mode: Mode, config: &BridgeConfi
     Wish {
         types: subscription.types.clone(),
         filters: subscription.filters.clone(),
+        watch_list: subscription.watch_list,
         order: delivery.order,
         address: subscription.sink.as_deref().filter(|_| !fetches).map(Into::into),
         limits: Limits {

@@ -30,6 +30,7 @@ use crate::channel::webhook::{TargetOptions, Webhook};
 use crate::config::BridgeConfig;
 use crate::removals::Removals;
 use crate::telemetry::Telemetry;
+use crate::watch_lists::Watched;
 use runner::Runner;
 pub use status::{topic_name, word};
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub noted: Arc<changelog::Noted>,
     /// Keys removed for legal reasons.
     pub removals: Arc<Removals>,
+    /// Which watch lists hold which keys.
+    pub watched: Arc<Watched>,
     /// Metrics.
     pub telemetry: Telemetry,
     /// Where it is told that the bridge has stopped a subscription.

@@ -32,6 +32,7 @@ use super::tail::{Troubles, tail};
 use super::{Command, Context, Fetched, RemovalGuard, Running, Stopped};
 use crate::channel::webhook::{Target, TargetOptions};
 use crate::telemetry::OutcomeLabel;
+use crate::watch_lists::HubWatch;
 
 /// Hand-overs of the tail that may wait.
 const TAIL_WAITING_MAX: usize = 4;
@@ -136,7 +137,8 @@ impl Runner {
             unstored_ms_max: UNSTORED_MS_MAX,
         };
         let hub =
-            Hub::new(limits, Box::new(RemovalGuard(Arc::clone(&context.removals))), tail_from.iter().map(|(place, at)| (*place, *at)));
+            Hub::new(limits, Box::new(RemovalGuard(Arc::clone(&context.removals))), tail_from.iter().map(|(place, at)| (*place, *at)))
+                .watching(Box::new(HubWatch(Arc::clone(&context.watched))));
         let (say, said) = mpsc::channel(config.catch_up_readers_max.max(1));
         let (records, tailed) = mpsc::channel(TAIL_WAITING_MAX);
         let wall_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();

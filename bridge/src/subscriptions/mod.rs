@@ -11,11 +11,13 @@ mod pace;
 mod strongbox;
 mod trial;
 mod verification;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
@@ -23,7 +25,7 @@ use ryggrad_bridge_core::signature::Secret;
 use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Rotation, Start, State, Subscription, Verification};
 use ryggrad_log::{Moment, Moments, Seal};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
-use ryggrad_store::{Change, Stored, SubscriptionId};
+use ryggrad_store::{Change, Entry, Loaded, Stored};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,7 @@ use uuid::Uuid;
 
 use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
+use crate::watch_lists::WatchLists;
 pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
 use pace::Pace;
 use strongbox::Strongbox;
@@ -63,6 +66,7 @@ pub struct Subscriptions {
     cursor_key: CursorKey,
     context: Arc<Context>,
     engine: Engine,
+    watch_lists: Arc<WatchLists>,
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
@@ -75,7 +79,14 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// Subscriptions as loaded from their topic; `start_all` puts them to work.
-    pub fn new(facts: Facts, seal: Seal, context: Arc<Context>, engine: Engine, loaded: BTreeMap<String, Subscription>) -> Self {
+    pub fn new(
+        facts: Facts,
+        seal: Seal,
+        context: Arc<Context>,
+        engine: Engine,
+        watch_lists: Arc<WatchLists>,
+        loaded: BTreeMap<String, Subscription>,
+    ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
         let stopping = CancellationToken::new();
         Self {
@@ -83,6 +94,7 @@ impl Subscriptions {
             cursor_key: CursorKey::new(&seal.derive("pull cursors")),
             strongbox: Strongbox::new(seal),
             engine,
+            watch_lists,
             context,
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
@@ -95,18 +107,19 @@ impl Subscriptions {
 
     /// Puts every subscription to work from what is stored of it, forgets what is stored of
     /// others, and lets the tail go.
-    pub async fn start_all(self: &Arc<Self>, mut stored: BTreeMap<SubscriptionId, Stored>) -> Result<(), ChangeError> {
+    pub async fn start_all(self: &Arc<Self>, Loaded { mut subscriptions, live }: Loaded) -> Result<(), ChangeError> {
+        let stored = &mut subscriptions;
         let known: Vec<Subscription> = self.known.read().await.values().cloned().collect();
         for subscription in known {
             let own = stored.remove(subscription.id.as_bytes()).unwrap_or_default();
-            self.start(&subscription, own).await;
+            self.start(&subscription, own, &live).await?;
             self.verify_if_due(&subscription);
             if first_end(&subscription).is_some() {
                 self.retire_secrets_in_time(&subscription);
             }
         }
         if !stored.is_empty() {
-            let gone = stored.into_keys().map(|subscription| Change::Forget { subscription }).collect();
+            let gone = subscriptions.into_keys().map(|subscription| Change::Forget { subscription }).collect();
             self.context.writer.commit(gone).await?;
         }
         self.engine.go().await;
@@ -121,6 +134,7 @@ impl Subscriptions {
     ) -> Result<(Subscription, Secret), ChangeError> {
         let _one = self.changing.lock().await;
         self.check_limits(organisation).await?;
+        self.check_watch_list(organisation, new.watch_list, &new.types)?;
         let id = Uuid::now_v7();
         // Also where the receiver fetches, so that no subscription is without.
         let secret = new.secret.map_or_else(Strongbox::draw, Ok)?;
@@ -131,6 +145,7 @@ impl Subscriptions {
             from: self.first_offsets(&new.topics, &new.start).await?,
             types: new.types,
             filters: new.filters,
+            watch_list: new.watch_list,
             sink: new.sink,
             description: new.description,
             start: new.start,
@@ -147,7 +162,7 @@ impl Subscriptions {
         };
         self.facts.put(id.to_string(), &subscription).await?;
         self.known.write().await.insert(id, subscription.clone());
-        self.start(&subscription, Stored::default()).await;
+        self.start(&subscription, Stored::default(), &BTreeMap::new()).await?;
         self.verify_if_due(&subscription);
         Ok((subscription, secret))
     }
@@ -188,7 +203,10 @@ impl Subscriptions {
     pub async fn patch(self: &Arc<Self>, id: Uuid, mut patch: Patch) -> Result<Option<Subscription>, ChangeError> {
         let patched = |before: Subscription| {
             let (secret, headers) = (patch.secret.take(), patch.headers.take());
-            let mut after = patch.apply(before);
+            let mut after = patch.apply(before.clone());
+            if (after.watch_list, &after.types) != (before.watch_list, &before.types) {
+                self.check_watch_list(after.organisation, after.watch_list, &after.types)?;
+            }
             if let Some(secret) = &secret {
                 after.sealed_secret = self.strongbox.seal_secret(id, secret)?;
                 // Whoever brings another secret may be rid of one that is known to others.
@@ -305,20 +323,35 @@ impl Subscriptions {
         &self.cursor_key
     }
 
-    async fn start(&self, subscription: &Subscription, stored: Stored) {
-        match self.running(subscription) {
-            Some(running) => self.engine.add(running, stored).await,
-            None => tracing::error!(
-                subscription = %subscription.id,
-                "its secrets do not open with this key, so it does not run; restore the key file that it was made under"
-            ),
+    /// `live` is where the tail was when these cursors were stored.
+    async fn start(&self, subscription: &Subscription, stored: Stored, live: &BTreeMap<Place, i64>) -> Result<(), ChangeError> {
+        let id = subscription.id;
+        if let Some(running) = self.running(subscription) {
+            self.engine.add(running, stored).await;
+            return Ok(());
         }
+        tracing::error!(
+            subscription = %id,
+            "its secrets or its watch list do not open with this key, so it does not run; restore the key file that it was made under"
+        );
+        // The tail goes without it: no cursor of it may imply that it was there.
+        let mut left_behind = Vec::new();
+        for (place, mut cursor) in stored.cursors.into_iter().filter(|(_, cursor)| cursor.attached) {
+            cursor.attached = false;
+            cursor.scanned_to = cursor.scanned_to.max(live.get(&place).copied().unwrap_or_default());
+            left_behind.push(Change::Put(Entry::Cursor { subscription: id.into_bytes(), place, cursor }));
+        }
+        if !left_behind.is_empty() {
+            self.context.writer.commit(left_behind).await?;
+            self.context.noted.committed([id.into_bytes()], live);
+        }
+        Ok(())
     }
 
-    /// How a subscription is to run; `None` if its secrets do not open.
+    /// How a subscription is to run; `None` if its secrets or its watch list do not open.
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
-        let opens = target.is_some() || subscription.channel.is_fetched();
+        let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
         opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription) })
     }
 

@@ -15,6 +15,7 @@ use crate::exit::{Code, Stop};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why a call has no good answer.
@@ -121,6 +122,12 @@ impl Bridge {
     /// Changes what stands at a path by a JSON merge patch.
     pub async fn patch(&self, path: &[&str], body: &Value) -> Result<Value, CallError> {
         self.call(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Puts lines of text where a path says; they may be many.
+    pub async fn put_lines(&self, path: &[&str], lines: String) -> Result<Value, CallError> {
+        let request = self.request(Method::PUT, endpoint(&self.base, path), None).timeout(UPLOAD_TIMEOUT);
+        Ok(self.send(request.header("content-type", "text/plain").body(lines)).await?.body)
     }
 
     /// Deletes what stands at a path.

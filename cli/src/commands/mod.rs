@@ -15,3 +15,4 @@ pub mod subscriptions;
 pub mod tokens;
 pub mod topics;
 pub mod up;
+pub mod watch_lists;

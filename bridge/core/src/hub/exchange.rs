@@ -11,6 +11,7 @@ use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::removal::Leaving;
 use crate::settings::Order;
+use uuid::Uuid;
 
 /// Names a subscription within the hub. Never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +23,25 @@ pub trait Guard {
     fn withholds(&self, leaving: Leaving<'_>) -> bool;
 }
 
+/// Says which watch lists hold a record's key, as of now.
+pub trait Watch {
+    /// All lists that do.
+    fn holding(&self, record: &Record, found: &mut Vec<Uuid>);
+    /// Whether this one does.
+    fn holds(&self, list: Uuid, record: &Record) -> bool;
+}
+
+/// There are no watch lists.
+pub(super) struct NoLists;
+
+impl Watch for NoLists {
+    fn holding(&self, _: &Record, _: &mut Vec<Uuid>) {}
+
+    fn holds(&self, _: Uuid, _: &Record) -> bool {
+        false
+    }
+}
+
 /// What a subscription asks for, as far as the hub is concerned.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -29,6 +49,8 @@ pub struct Wish {
     pub types: Vec<String>,
     /// Which events of these types; `None` for all.
     pub filters: Option<Filters>,
+    /// Of these, only events whose key this list holds.
+    pub watch_list: Option<Uuid>,
     /// What must not overtake what. For life: cursors hold lanes.
     pub order: Order,
     /// Where attempts go; `None` for a receiver that fetches.

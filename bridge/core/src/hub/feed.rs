@@ -161,7 +161,7 @@ impl Hub {
         let Some(member) = self.members.get_mut(&id) else { return true };
         let pending = member.machine.is_pending(record.place, record.offset());
         // What is pending is settled whatever the filters say by now.
-        let wanted = pending || (!record.echo && member.wants(record));
+        let wanted = pending || (!record.echo && member.wants(record, self.watch.as_ref()));
         if wanted { self.offer(now_ms, id, record, actions) } else { true }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::exchange::{Newcomer, Parcel, Wish};
+use super::exchange::{Newcomer, Parcel, Watch, Wish};
 use super::types::wants;
 use crate::cesql::RecordAttributes;
 use crate::cursor::Place;
@@ -102,11 +102,12 @@ impl Member {
     }
 
     /// Whether it wants a record, echoes aside.
-    pub(super) fn wants(&mut self, record: &Record) -> bool {
-        wants(&self.wish.types, record.ce_type()) && self.passes(record)
+    pub(super) fn wants(&mut self, record: &Record, watch: &dyn Watch) -> bool {
+        let listed = |list| watch.holds(list, record);
+        wants(&self.wish.types, record.ce_type()) && self.wish.watch_list.is_none_or(listed) && self.passes(record)
     }
 
-    /// Whether its filters let a record of its types through.
+    /// Whether its filters let a record of its types and keys through.
     pub(super) fn passes(&mut self, record: &Record) -> bool {
         let Some(filters) = &self.wish.filters else { return true };
         let verdict = filters.judge(&RecordAttributes(&record.log));

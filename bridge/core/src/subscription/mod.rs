@@ -19,7 +19,7 @@ use crate::filter::Filters;
 use crate::settings::{Channel, Settings};
 
 pub use request::{DESCRIPTION_CHARS_MAX, NewSubscription, SINK_BYTES_MAX, TYPES_MAX, parse};
-pub(crate) use request::{parse_description, parse_secret, parse_sink, parse_types, parse_verify, webhook_only};
+pub(crate) use request::{parse_description, parse_secret, parse_sink, parse_types, parse_verify, parse_watch_list, webhook_only};
 pub use secrets::{PREVIOUS_SECRETS_MAX, PreviousSecret, Rotation, Secrets};
 pub use verification::{Verification, VerificationMethod, VerificationState, Verify};
 
@@ -84,6 +84,9 @@ pub struct Subscription {
     /// Which events of these types; `None` for all.
     #[serde(default)]
     pub filters: Option<Filters>,
+    /// Of these, only events whose key this watch list holds.
+    #[serde(default)]
+    pub watch_list: Option<Uuid>,
     /// Where events are posted; `None` where the receiver fetches.
     pub sink: Option<String>,
     /// The owner's own words.
@@ -205,6 +208,7 @@ pub(crate) mod tests {
             channel: Channel::Webhook,
             types: vec!["no.ryggrad.*".to_owned()],
             filters: serde_json::from_value(json!([{"sql": "EXISTS subject"}])).unwrap(),
+            watch_list: None,
             sink: Some("https://mottak.example.org/".to_owned()),
             description: Some("før".to_owned()),
             start: Start::Now,

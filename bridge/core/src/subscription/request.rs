@@ -4,6 +4,7 @@
 
 use ryggrad_schemas::catalogue::{Catalogue, DataClass};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{Fault, Start, Verify};
 use crate::egress::{self, EgressPolicy};
@@ -28,6 +29,8 @@ pub struct NewSubscription {
     pub types: Vec<String>,
     /// Which events of these types.
     pub filters: Option<Filters>,
+    /// Of these, only events whose key this watch list holds.
+    pub watch_list: Option<Uuid>,
     /// Topics that carry them.
     pub topics: Vec<String>,
     /// Where events are posted; `None` where the receiver fetches.
@@ -47,7 +50,7 @@ pub struct NewSubscription {
 }
 
 /// Members for every channel.
-const MEMBERS: [&str; 5] = ["types", "filters", "description", "start", "channel"];
+const MEMBERS: [&str; 6] = ["types", "filters", "watch_list", "description", "start", "channel"];
 /// Members for webhooks, besides the settings.
 const WEBHOOK_MEMBERS: [&str; 4] = ["sink", "secret", "headers", "verify"];
 
@@ -72,6 +75,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
     };
     let (types, topics) = parse_types(members.get("types"), catalogue, &mut faults);
     let filters = members.get("filters").and_then(|value| Filters::parse(value, "/filters", &mut faults));
+    let watch_list = parse_watch_list(members, &mut faults);
     let sink = match channel {
         Channel::Webhook => Some(parse_sink(members.get("sink"), policy, &mut faults)),
         Channel::Pull | Channel::WebSocket => {
@@ -90,6 +94,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
         channel,
         types,
         filters,
+        watch_list,
         topics,
         sink,
         description,
@@ -182,6 +187,11 @@ pub(crate) fn parse_types(value: Option<&Value>, catalogue: &Catalogue, faults: 
     (types, topics)
 }
 
+pub(crate) fn parse_watch_list(members: &Map<String, Value>, faults: &mut Vec<Fault>) -> Option<Uuid> {
+    let text = optional_text(members, "watch_list", faults)?;
+    text.parse().map_err(|_| faults.push(Fault::new("/watch_list", "is the id of a watch list"))).ok()
+}
+
 pub(crate) fn parse_sink(value: Option<&Value>, policy: &EgressPolicy, faults: &mut Vec<Fault>) -> String {
     let Some(sink) = value.and_then(Value::as_str) else {
         faults.push(Fault::new("/sink", "is missing: the https address that events are posted to"));
@@ -250,6 +260,7 @@ mod tests {
                 vec!["/order", "/in_flight_max", "/verify", "/headers/host"],
             ),
             (json!({"types": ["*"], "channel": "fax"}), vec!["/channel", "/sink"]),
+            (json!({"types": ["*"], "channel": "pull", "watch_list": "312345676"}), vec!["/watch_list"]),
             (
                 json!({"types": ["*"], "channel": "pull", "filters": [{"sql": "type LIKE"}, {"exact": {"type": ""}}, {"regex": {}}]}),
                 vec!["/filters/0/sql", "/filters/1/exact/type", "/filters/2/regex"],

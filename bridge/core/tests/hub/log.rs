@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::hub::Guard;
+use ryggrad_bridge_core::hub::{Guard, Watch};
 use ryggrad_bridge_core::matching::Echoes;
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::removal::Leaving;
 use ryggrad_schemas::LogRecord;
+use uuid::Uuid;
 
 use super::random::Random;
 
@@ -202,5 +203,38 @@ impl Guard for Known {
     fn withholds(&self, leaving: Leaving<'_>) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         !known.is_empty() && known.get(&(leaving.place, leaving.key.to_owned())).is_some_and(|below| leaving.offset < *below)
+    }
+}
+
+/// How many watch lists there are.
+pub const LISTS: usize = 2;
+
+/// The watch lists as of now: a bit for each key that is in them.
+#[derive(Debug, Clone, Default)]
+pub struct Lists(Arc<Mutex<[u8; LISTS]>>);
+
+/// The id of a list.
+pub fn list_id(list: usize) -> Uuid {
+    Uuid::from_u128(list as u128)
+}
+
+impl Lists {
+    pub fn keys(&self, list: usize) -> u8 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[list]
+    }
+
+    pub fn set(&self, list: usize, keys: u8) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[list] = keys;
+    }
+}
+
+impl Watch for Lists {
+    fn holding(&self, record: &Record, found: &mut Vec<Uuid>) {
+        found.extend((0..LISTS).map(list_id).filter(|list| self.holds(*list, record)));
+    }
+
+    fn holds(&self, list: Uuid, record: &Record) -> bool {
+        let key = record.log.key.as_deref().and_then(|key| key.strip_prefix('k')?.parse::<u8>().ok());
+        key.is_some_and(|key| self.keys(list.as_u128() as usize) >> key & 1 == 1)
     }
 }

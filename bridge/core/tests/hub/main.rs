@@ -60,6 +60,8 @@ fn random_step(rig: &mut Rig) {
         980..982 if has(rig, Fault::Replace) => rig.replace(),
         982..984 if has(rig, Fault::Restart) => rig.restart(),
         984..992 => rig.redrive(),
+        992..995 if has(rig, Fault::Narrow) => rig.narrow(),
+        995..1_000 if has(rig, Fault::Keys) => rig.edit_list(),
         _ => {}
     }
 }

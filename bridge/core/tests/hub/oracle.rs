@@ -59,7 +59,7 @@ fn numbers(took: &[Arrival], next_number: u64, whole: bool) -> Result<(), String
     }
 }
 
-/// What counts is the filter in force when a record is looked at, which is at some time between its
+/// What counts is the filter, and the watch list, in force when a record is looked at, which is at some time between its
 /// publication and its first attempt: owed is what all filters of that time want, and what none of
 /// them wants must not come. In between, either is right.
 fn conservation(log: &Log, subscription: &Subscription) -> Result<(), String> {
@@ -125,11 +125,12 @@ fn wanted(subscription: &Subscription, place: Place, entry: &Entry, to_step: u64
         return (false, false);
     }
     let (mut always, mut ever) = (true, false);
-    for (index, (since, kinds)) in subscription.filters.iter().enumerate() {
-        let until = subscription.filters.get(index + 1).map_or(u64::MAX, |(since, _)| *since);
+    for (index, (since, kinds, keys)) in subscription.filters.iter().enumerate() {
+        let until = subscription.filters.get(index + 1).map_or(u64::MAX, |(since, ..)| *since);
         if *since <= to_step && until >= entry.published {
-            always &= kinds & entry.kind != 0;
-            ever |= kinds & entry.kind != 0;
+            let wants = kinds & entry.kind != 0 && keys >> entry.key & 1 == 1;
+            always &= wants;
+            ever |= wants;
         }
     }
     (always, ever)

@@ -7,7 +7,7 @@ use ryggrad_bridge_core::hub::Input;
 use ryggrad_bridge_core::machine::DeadLetter;
 use ryggrad_bridge_core::outcome::Outcome;
 
-use super::log::{FILTERS, KEYS, PARTITIONS, Removed, place, places};
+use super::log::{FILTERS, KEYS, LISTS, PARTITIONS, Removed, place, places};
 use super::plan::{self, Bug, Fault};
 use super::rig::{Rig, address};
 use super::subscription::Subscription;
@@ -69,6 +69,29 @@ impl Rig {
         let step = self.step;
         self.subscriptions[index].set_filter(filter, step);
         self.change(index);
+    }
+
+    /// A subscription gets another watch list, or none.
+    pub fn narrow(&mut self) {
+        let index = self.brings(Fault::Narrow);
+        let list = self.random.one_of(&[None, Some(0), Some(1)]);
+        let (keys, step) = (list.map_or(u8::MAX, |list| self.lists.keys(list)), self.step);
+        self.subscriptions[index].set_keys(list, keys, step);
+        self.change(index);
+    }
+
+    /// The keys of a watch list change; nobody tells the hub.
+    pub fn edit_list(&mut self) {
+        let index = self.brings(Fault::Keys);
+        let list = self.subscriptions[index].list.unwrap_or_else(|| self.random.below(LISTS as u64) as usize);
+        // Some keys come or go, or all are others.
+        let (before, drawn) = (self.lists.keys(list), self.random.below(256) as u8);
+        let keys = if self.random.chance(50) { before ^ 1 << (drawn % KEYS as u8) } else { drawn };
+        let step = self.step;
+        self.tell(&("edit list", list, keys));
+        self.lists.set(list, keys);
+        let own = self.subscriptions.iter_mut().filter(|own| own.list == Some(list));
+        own.for_each(|own| own.set_keys(Some(list), keys, step));
     }
 
     pub fn settings(&mut self) {

@@ -31,6 +31,10 @@ pub enum Fault {
     /// A key's older records must not leave any more.
     Withhold,
     Filter,
+    /// An owner gives a subscription another watch list, or none.
+    Narrow,
+    /// The keys of a watch list change.
+    Keys,
     Settings,
     Stop,
     /// The receiver moves to another address.
@@ -41,7 +45,7 @@ pub enum Fault {
     Restart,
 }
 
-pub const ALL: [Fault; 17] = [
+pub const ALL: [Fault; 19] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
@@ -54,6 +58,8 @@ pub const ALL: [Fault; 17] = [
     Fault::Compact,
     Fault::Withhold,
     Fault::Filter,
+    Fault::Narrow,
+    Fault::Keys,
     Fault::Settings,
     Fault::Stop,
     Fault::Move,

@@ -13,7 +13,7 @@ use ryggrad_bridge_core::hub::{Action, Commit, Hub, HubLimits, Input, MemberId};
 use ryggrad_bridge_core::matching::Echoes;
 
 use super::coverage::{Coverage, Reads, State};
-use super::log::{Known, Log, places};
+use super::log::{Known, Lists, Log, places};
 use super::plan::{self, Bug, Fault, Plan, SUBSCRIPTIONS};
 use super::random::Random;
 use super::subscription::{Subscription, UnderWay};
@@ -29,6 +29,7 @@ pub struct Rig {
     pub(super) hub: Hub,
     limits: HubLimits,
     pub(super) known: Known,
+    pub(super) lists: Lists,
     tail: BTreeMap<Place, i64>,
     tail_echoes: Echoes,
     readers: BTreeMap<ReaderId, (Place, i64, Echoes)>,
@@ -60,9 +61,9 @@ fn reading(at: &BTreeMap<Place, i64>) -> Echoes {
     Echoes::starting_at(at.iter().map(|(place, at)| (place.partition, *at)))
 }
 
-fn start(limits: HubLimits, known: &Known, blind: bool, live: &BTreeMap<Place, i64>) -> Hub {
+fn start(limits: HubLimits, known: &Known, lists: &Lists, blind: bool, live: &BTreeMap<Place, i64>) -> Hub {
     let guard = if blind { Known::default() } else { known.clone() };
-    Hub::new(limits, Box::new(guard), live.iter().map(|(place, at)| (*place, *at)))
+    Hub::new(limits, Box::new(guard), live.iter().map(|(place, at)| (*place, *at))).watching(Box::new(lists.clone()))
 }
 
 impl Rig {
@@ -77,7 +78,8 @@ impl Rig {
             .map(|index| Subscription::new(&mut random, &plan, index == fetches, address(index), live.clone(), 0))
             .collect();
         let known = Known::default();
-        let hub = start(limits, &known, plan.bug == Bug::SendWithheld, &live);
+        let lists = Lists::default();
+        let hub = start(limits, &known, &lists, plan.bug == Bug::SendWithheld, &live);
         let mut rig = Self {
             plan,
             random,
@@ -88,6 +90,7 @@ impl Rig {
             hub,
             limits,
             known,
+            lists,
             tail_echoes: reading(&live),
             tail: live.clone(),
             readers: BTreeMap::new(),
@@ -390,7 +393,7 @@ impl Rig {
         if self.random.chance(50) {
             self.limits = plan::hub_limits(&mut self.random);
         }
-        self.hub = start(self.limits, &self.known, self.plan.bug == Bug::SendWithheld, &self.live);
+        self.hub = start(self.limits, &self.known, &self.lists, self.plan.bug == Bug::SendWithheld, &self.live);
         for index in 0..self.subscriptions.len() {
             let subscription = &mut self.subscriptions[index];
             // Whoever fetches comes anew, and looks once.

@@ -11,7 +11,7 @@ use ryggrad_bridge_core::hub::{MemberId, Newcomer, Parcel, Wish};
 use ryggrad_bridge_core::machine::{DeadLetter, Delivery, Mode, Numbering};
 use ryggrad_bridge_core::settings::Order;
 
-use super::log::{FILTERS, KEYS, Log};
+use super::log::{FILTERS, KEYS, Log, list_id};
 use super::plan::{Choice, Fault, Plan};
 use super::random::Random;
 
@@ -69,8 +69,11 @@ pub struct Subscription {
     /// The first offset that it is to get.
     pub from: BTreeMap<Place, i64>,
     pub filter: usize,
-    /// Since which step which kinds were asked for.
-    pub filters: Vec<(u64, u8)>,
+    /// The watch list that it has, and the keys that are in it; all keys without one.
+    pub list: Option<usize>,
+    keys: u8,
+    /// Since which step which kinds, of which keys, were asked for.
+    pub filters: Vec<(u64, u8, u8)>,
     pub disk: Disk,
     pub took: Vec<Arrival>,
     /// No attempt may begin before: its receiver asked for a pause.
@@ -109,7 +112,9 @@ impl Subscription {
             },
             from,
             filter,
-            filters: vec![(step, FILTERS[filter].2)],
+            list: None,
+            keys: u8::MAX,
+            filters: vec![(step, FILTERS[filter].2, u8::MAX)],
             took: Vec::new(),
             quiet_until_ms: 0,
             fetched: 0,
@@ -129,6 +134,7 @@ impl Subscription {
                 let given = serde_json::json!([{"sql": expression}]);
                 serde_json::from_value(given).unwrap_or_else(|why| panic!("{expression}: {why}"))
             }),
+            watch_list: self.list.map(list_id),
             order: self.order,
             address: (!self.fetches).then(|| self.address.clone()),
             limits: self.choice.limits,
@@ -148,7 +154,13 @@ impl Subscription {
 
     pub fn set_filter(&mut self, filter: usize, step: u64) {
         self.filter = filter;
-        self.filters.push((step, FILTERS[filter].2));
+        self.filters.push((step, FILTERS[filter].2, self.keys));
+    }
+
+    /// It has this list, which holds these keys; or none, and gets all.
+    pub fn set_keys(&mut self, list: Option<usize>, keys: u8, step: u64) {
+        (self.list, self.keys) = (list, keys);
+        self.filters.push((step, FILTERS[self.filter].2, keys));
     }
 
     pub fn set_choice(&mut self, choice: Choice) {

@@ -22,6 +22,7 @@ mod publish;
 mod receiver;
 mod replay;
 mod running_bridge;
+mod watchlist;
 mod wrk;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub enum BenchCommand {
     Backlog(backlog::BacklogArgs),
     Latency(latency::LatencyArgs),
     Filter(filter::FilterArgs),
+    Watchlist(watchlist::WatchlistArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -62,6 +64,7 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
             BenchCommand::Backlog(args) => backlog::run(args).await,
             BenchCommand::Latency(args) => latency::run(args).await,
             BenchCommand::Filter(args) => tokio::task::spawn_blocking(move || filter::run(&args)).await?,
+            BenchCommand::Watchlist(args) => tokio::task::spawn_blocking(move || watchlist::run(&args)).await?,
             BenchCommand::Replay(args) => replay::run(args).await,
         }
     };

@@ -31,6 +31,9 @@ EXAMPLES
     ryggrad subscriptions create --sink https://mottaker.example.no/hendelser --format batch \\
         --attempts-per-minute-max 60 --header 'X-Api-Key: …' --on-exhausted park
 
+  Only what happens to the organisations of a watch list:
+    ryggrad subscriptions create --sink https://mottaker.example.no/hendelser --watch-list ID
+
   Fetch instead of being called:
     ryggrad subscriptions create --channel pull
     ryggrad subscriptions pull ID --follow

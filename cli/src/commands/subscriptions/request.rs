@@ -27,6 +27,9 @@ pub struct CreateArgs {
     /// A file with a list of filters; those of --filter come behind it.
     #[arg(long, value_name = "FILE", value_parser = filters_file)]
     filters: Option<Value>,
+    /// Of these, only events whose key this watch list holds.
+    #[arg(long, value_name = "ID")]
+    watch_list: Option<String>,
     /// Where to start: now, beginning, a time (RFC 3339), or how long ago (15m, 2h, 1d).
     #[arg(long, value_name = "WHEN", default_value = "now", value_parser = subscription_start)]
     start: String,
@@ -42,7 +45,7 @@ pub struct CreateArgs {
 
 /// What `update` is given.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["sink", "types", "filter", "filters", "description", "secret", "delivery"]))]
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["sink", "types", "filter", "filters", "watch_list", "description", "secret", "delivery"]))]
 pub struct UpdateArgs {
     /// The subscription's id, as `list` shows it.
     pub id: String,
@@ -59,6 +62,9 @@ pub struct UpdateArgs {
     /// A file with a list of filters; those of --filter come behind it. An empty list takes all away.
     #[arg(long, value_name = "FILE", value_parser = filters_file)]
     filters: Option<Value>,
+    /// Only events whose key this watch list holds, from now on; none takes the list away.
+    #[arg(long, value_name = "ID")]
+    watch_list: Option<String>,
     /// What it is for; an empty text takes the description away.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -175,6 +181,7 @@ pub fn body(create: CreateArgs) -> Value {
         ("sink", create.sink.map(Value::from)),
         ("channel", create.channel.map(Value::from)),
         ("filters", filters(create.filters, create.filter)),
+        ("watch_list", create.watch_list.map(Value::from)),
         ("description", create.description.map(Value::from)),
         ("secret", secret),
     ];
@@ -192,6 +199,7 @@ pub fn patch(update: UpdateArgs) -> Value {
         ("sink", update.sink.map(Value::from)),
         ("types", update.types.map(Value::from)),
         ("filters", filters(update.filters, update.filter)),
+        ("watch_list", update.watch_list.map(|list| if list == "none" { Value::Null } else { json!(list) })),
         ("description", description),
         ("secret", update.secret.map(|secret| json!(secret.reveal()))),
     ];
@@ -223,6 +231,8 @@ mod tests {
     #[test]
     fn what_was_given_is_sent_and_nothing_else() {
         for (line, expected) in [
+            ("update s1 --watch-list w1", json!({"watch_list": "w1"})),
+            ("update s1 --watch-list none", json!({"watch_list": null})),
             ("create --sink https://h/", json!({"types": ["no.ryggrad.*"], "sink": "https://h/", "start": "now"})),
             (
                 "create --sink https://h/ --types a,b.* --types c --start beginning --description d --secret whsec_s",

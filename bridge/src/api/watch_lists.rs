@@ -1,0 +1,153 @@
+//! `/v1/watch-lists`: made, described, filled, deleted. Keys come in bodies and never go out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::metrics::gauge::Gauge;
+use ryggrad_bridge_core::watch_list::keys::{Form, parse_change, parse_set};
+use ryggrad_bridge_core::watch_list::{WatchList, parse_new, parse_patch};
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::subscriptions::json_body;
+use super::{Id, Ready, Shared};
+use crate::problem::Problem;
+use crate::watch_lists::WatchListError;
+
+impl From<WatchListError> for Problem {
+    fn from(error: WatchListError) -> Self {
+        tracing::warn!(error = %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a watch list was not changed");
+        match error {
+            WatchListError::NotFound => missing(),
+            WatchListError::Limit(detail) => Self::limit(detail),
+            WatchListError::Damaged | WatchListError::Log(_) | WatchListError::Seal(_) | WatchListError::Stopped => {
+                Self::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+/// Makes a list without keys.
+pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let organisation = caller.subscriber()?;
+    let ready = shared.ready()?;
+    let new = parse_new(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let list = ready.watch_lists.create(organisation, new).await?;
+    let location = format!("/v1/watch-lists/{}", list.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(list.public())).into_response())
+}
+
+/// The caller's lists.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
+    let found = shared.ready()?.watch_lists.list(caller.sight()?);
+    Ok(Json(json!({"watch_lists": found.iter().map(WatchList::public).collect::<Vec<_>>()})))
+}
+
+/// One list.
+pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+    Ok(Json(seen(shared.ready()?, &caller, id)?.public()))
+}
+
+/// Changes the description by a JSON merge patch.
+pub async fn patch(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let list = seen(ready, &caller, id)?;
+    let change = parse_patch(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let list = match change {
+        Some(description) => ready.watch_lists.describe(list.id, description).await?,
+        None => list,
+    };
+    Ok(Json(list.public()))
+}
+
+/// Deletes a list that no subscription uses.
+pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<StatusCode, Problem> {
+    let ready = shared.ready()?;
+    let list = seen(ready, &caller, id)?;
+    if ready.subscriptions.delete_watch_list(list.id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::in_use("a subscription uses this watch list: give that one another, or none (watch_list), or delete it first"))
+    }
+}
+
+/// Adds keys and takes out others; in force when it is answered.
+pub async fn change_keys(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let list = own(ready, &caller, id)?;
+    let body = body.map_err(|_| Problem::too_large(shared.config.request_bytes_max))?;
+    let change = parse_change(&body, list.domain).map_err(Problem::invalid)?;
+    Ok(Json(ready.watch_lists.change(list.id, change).await?.public()))
+}
+
+/// Replaces all keys by those of an upload, in one step.
+pub async fn replace_keys(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let list = own(ready, &caller, id)?;
+    let busy = || Problem::unavailable("other watch lists are being uploaded; try again");
+    let _one = shared.watch_list_uploads.try_acquire().map_err(|_| busy())?;
+    let _counted = Counted::one_more(&shared.telemetry.watch_list_uploads);
+    let (bytes_max, timeout_ms) = (shared.config.watch_list_upload_bytes_max, shared.config.watch_list_upload_timeout_ms);
+    let body = tokio::time::timeout(Duration::from_millis(timeout_ms), to_bytes(body, bytes_max)).await;
+    let body = body.map_err(|_| Problem::unavailable(format!("the upload has not arrived within {timeout_ms} ms")))?;
+    let body = body.map_err(|_| Problem::too_large(bytes_max))?;
+    let text = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
+    let form = if text { Form::Lines } else { Form::Json };
+    let keys = tokio::task::spawn_blocking(move || parse_set(&body, form, list.domain)).await;
+    let keys = keys.map_err(|_| WatchListError::Stopped)?.map_err(Problem::invalid)?;
+    Ok(Json(ready.watch_lists.replace(list.id, keys).await?.public()))
+}
+
+/// Counts an upload for as long as it lasts, also if its sender hangs up.
+struct Counted<'g>(&'g Gauge);
+
+impl<'g> Counted<'g> {
+    fn one_more(gauge: &'g Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn missing() -> Problem {
+    Problem::not_found("watch list")
+}
+
+/// The list of an address, if the caller may see it.
+fn seen(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem> {
+    let sight = caller.sight()?;
+    id.and_then(|id| ready.watch_lists.get(sight, id)).ok_or_else(missing)
+}
+
+/// The same if it is the caller's own: operators see that a list is there, and keep out of its keys.
+fn own(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem> {
+    let owner = caller.subscriber()?;
+    id.and_then(|id| ready.watch_lists.get(Some(owner), id)).ok_or_else(missing)
+}
