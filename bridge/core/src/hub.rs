@@ -11,6 +11,7 @@ mod exchange;
 mod feed;
 pub mod gate;
 mod member;
+mod rewind;
 pub mod ring;
 pub mod slots;
 mod types;
@@ -183,6 +184,13 @@ impl Hub {
         self.settle_down(now_ms, actions);
     }
 
+    /// So many events are set aside and stored.
+    pub fn set_dead_letters(&mut self, id: MemberId, dead_letters: usize) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.machine.set_dead_letters(dead_letters);
+        }
+    }
+
     /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches.
     pub fn fetch(&self, id: MemberId, after: u64, limit: usize) -> Vec<Parcel> {
         let Some(member) = self.members.get(&id) else { return Vec::new() };
@@ -317,6 +325,7 @@ impl Hub {
                 member.kept.remove(&(place, offset));
             }
             machine::Action::Rescan { place } => member.rescans.push(place),
+            machine::Action::Rewound { place, to } => self.go_back(id, place, to, actions),
             machine::Action::Disable { reason } => {
                 let address = member.wish.address.clone();
                 actions.push(Action::Disable { member: id, reason, address });

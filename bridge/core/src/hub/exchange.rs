@@ -129,6 +129,16 @@ pub enum Action {
     },
     /// There may be more to fetch.
     Available(MemberId),
+    /// The subscription has gone back here, which is on disk with the next commit. Its events set
+    /// aside from `to` on are so no more: forget them in that commit too.
+    Rewound {
+        /// Whose.
+        member: MemberId,
+        /// Where.
+        place: Place,
+        /// The first offset that comes again.
+        to: i64,
+    },
     /// The subscription was stopped by its deliveries.
     Disable {
         /// Whose.

@@ -83,19 +83,20 @@ impl Gate {
     /// A subscription delivers here no more: gives what it still wanted to attempt. Attempts
     /// under way are still to end.
     pub fn leave(&mut self, address: &Address, member: MemberId) -> Vec<u64> {
-        let mut left = Vec::new();
+        let left = self.withdraw(address, member);
         if let Some(entry) = self.entries.get_mut(address) {
             entry.members -= 1;
-            entry.queue.retain(|(queued, attempt)| {
-                let own = *queued == member;
-                if own {
-                    left.push(*attempt);
-                }
-                !own
-            });
             self.drop_if_unused(address);
         }
         left
+    }
+
+    /// Gives what a subscription still wants to attempt, which is not to be attempted any more.
+    pub fn withdraw(&mut self, address: &Address, member: MemberId) -> Vec<u64> {
+        let Some(entry) = self.entries.get_mut(address) else { return Vec::new() };
+        let (own, others) = std::mem::take(&mut entry.queue).into_iter().partition(|(queued, _)| *queued == member);
+        entry.queue = others;
+        VecDeque::into_iter(own).map(|(_, attempt)| attempt).collect()
     }
 
     /// The endpoint starts with a clean slate: its owner has mended something.

@@ -10,14 +10,14 @@ use crate::cursor::Place;
 use crate::machine::{Delivery, Machine};
 use crate::record::Record;
 
-/// Where a partition is read from. A second look begins one before its first record: that may be a
-/// tombstone whose event is gone, and a reading that starts at a tombstone takes it for an echo.
+/// Where a partition is read from. A second look, and one after a rewind, begins one before its first
+/// record: that may be a tombstone whose event is gone, and a reading that starts at a tombstone takes
+/// it for an echo.
 pub(super) fn again_from(machine: &Machine, place: Place) -> i64 {
     let at = machine.read_from(place);
-    if !machine.is_rescanning(place) {
-        return at;
-    }
-    machine.cursors().find(|(there, _)| *there == place).map_or(at, |(_, cursor)| (at - 1).max(cursor.from))
+    let Some((_, cursor)) = machine.cursors().find(|(there, _)| *there == place) else { return at };
+    let rewound = || cursor.rewinds.last().is_some_and(|rewind| rewind.at == at);
+    if machine.is_rescanning(place) || rewound() { (at - 1).max(cursor.from) } else { at }
 }
 
 /// A subscription.

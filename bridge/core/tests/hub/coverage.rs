@@ -35,7 +35,7 @@ pub struct State {
 const TIMES_MIN: u64 = 10;
 
 const READS: [Reads; 4] = [Reads::Tail, Reads::Ring, Reads::Reader, Reads::Again];
-const HAPPENINGS: [&str; 16] = [
+const HAPPENINGS: [&str; 18] = [
     "acknowledged",
     "attached",
     "chunk",
@@ -50,6 +50,8 @@ const HAPPENINGS: [&str; 16] = [
     "reader opened",
     "redriven",
     "resumed",
+    "rewound",
+    "rewound and lost",
     "skipped",
     "withheld in a batch",
 ];

@@ -3,7 +3,8 @@
 //!
 //! Must never leave the world's books and the hub with different wishes.
 
-use ryggrad_bridge_core::hub::Input;
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::hub::{Input, MemberId};
 use ryggrad_bridge_core::machine::DeadLetter;
 use ryggrad_bridge_core::outcome::Outcome;
 
@@ -102,6 +103,44 @@ impl Rig {
         let next = Subscription::new(&mut self.random, &self.plan, fetches, address, from, self.step);
         self.subscriptions.push(next);
         self.join(self.subscriptions.len() - 1);
+    }
+
+    /// Back to somewhere, more often than not a little; in one partition or in several.
+    pub fn rewind(&mut self) {
+        let index = self.brings(Fault::Rewind);
+        let member = self.subscriptions[index].member;
+        let mut targets = Vec::new();
+        for place in places() {
+            let (start, at) = (self.log.start(place), self.hub.position(member, place).unwrap_or_default());
+            let back = (at - start).min(if self.random.chance(60) { 20 } else { i64::MAX });
+            if back > 0 && self.random.chance(70) {
+                targets.push((place, at - 1 - self.random.below(back.cast_unsigned()).cast_signed()));
+            }
+        }
+        self.tell(&("rewind", member, &targets));
+        if self.plan.bug == Bug::RewindDisowns {
+            let own = self.under_way.iter().filter(|attempt| attempt.subscription == index && !attempt.told).cloned();
+            for attempt in own.collect::<Vec<_>>() {
+                self.disowned.push((member, attempt.attempt));
+                self.told(&attempt, Outcome::Unsent, false);
+            }
+        }
+        let mut actions = Vec::new();
+        self.hub.rewind(self.now_ms, member, &targets, &mut actions);
+        self.act(actions);
+    }
+
+    /// The hub has gone back: what was set aside from there on is no more.
+    pub(super) fn rewound(&mut self, member: MemberId, place: Place, to: i64) {
+        self.tell(&("rewound", member, place, to));
+        self.coverage.saw("rewound");
+        let Some(index) = self.index(member) else { return self.violate("nobody has gone back".to_owned()) };
+        let own = &mut self.subscriptions[index];
+        own.rewound(place, to, self.step);
+        let unstored =
+            |letter: &&DeadLetter| !own.unstored_rounds.iter().any(|round| round.place == letter.place && letter.offset >= round.from);
+        let left = own.disk.letters.iter().filter(unstored).count();
+        self.hub.set_dead_letters(member, left);
     }
 
     pub fn compact(&mut self) {

@@ -39,9 +39,11 @@ pub enum Fault {
     Replace,
     /// The bridge ends in good order, and starts again.
     Restart,
+    /// The owner wants a part of the log once more.
+    Rewind,
 }
 
-pub const ALL: [Fault; 17] = [
+pub const ALL: [Fault; 18] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
@@ -59,6 +61,7 @@ pub const ALL: [Fault; 17] = [
     Fault::Move,
     Fault::Replace,
     Fault::Restart,
+    Fault::Rewind,
 ];
 
 /// What a planted bug does between hub and world.
@@ -86,9 +89,12 @@ pub enum Bug {
     EchoForEvent,
     LoseAnswer,
     LoseReaderUntold,
+    RewindUnderOldNames,
+    RewindForgetsNumbers,
+    RewindDisowns,
 }
 
-pub const BUGS: [Bug; 21] = [
+pub const BUGS: [Bug; 24] = [
     Bug::SettleBeforeAnswer,
     Bug::DropOnFailure,
     Bug::OvertakeWithinKey,
@@ -110,6 +116,9 @@ pub const BUGS: [Bug; 21] = [
     Bug::EchoForEvent,
     Bug::LoseAnswer,
     Bug::LoseReaderUntold,
+    Bug::RewindUnderOldNames,
+    Bug::RewindForgetsNumbers,
+    Bug::RewindDisowns,
 ];
 
 /// One schedule.

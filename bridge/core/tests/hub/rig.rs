@@ -37,6 +37,8 @@ pub struct Rig {
     pub(super) under_way: Vec<UnderWay>,
     /// Attempts that the hub is told of at once: a planted bug.
     pub(super) early: Vec<UnderWay>,
+    /// Attempts of whose end the hub is not told: a planted bug.
+    pub(super) disowned: Vec<(MemberId, u64)>,
     pub(super) commit: Option<Commit>,
     /// What is stored of the tail.
     live: BTreeMap<Place, i64>,
@@ -94,6 +96,7 @@ impl Rig {
             asked: Vec::new(),
             under_way: Vec::new(),
             early: Vec::new(),
+            disowned: Vec::new(),
             commit: None,
             live,
             now_ms: 0,
@@ -158,6 +161,7 @@ impl Rig {
                         self.subscriptions[index].has_news = true;
                     }
                 }
+                Action::Rewound { member, place, to } => self.rewound(member, place, to),
                 Action::Disable { member, reason, .. } => self.disabled(member, reason),
             }
         }
@@ -305,9 +309,17 @@ impl Rig {
         if self.plan.bug == Bug::AttachWithoutTheGap && self.random.chance(10) {
             cursor.attached = true;
         }
-        let (attached, scanned_to) = (cursor.attached, cursor.scanned_to);
+        let generation = |cursor: &Cursor| cursor.rewinds.last().map_or(0, |rewind| rewind.generation);
+        let (attached, scanned_to, gone_back) = (cursor.attached, cursor.scanned_to, generation(&cursor));
+        let went_back = self.subscriptions[index].disk.cursors.get(&place).is_some_and(|before| generation(before) < gone_back);
+        if went_back {
+            self.subscriptions[index].rewind_stored(place, gone_back);
+            if self.plan.bug == Bug::RewindForgetsNumbers {
+                cursor.pending.retain(|offset, _| *offset >= 0);
+            }
+        }
         let before = self.subscriptions[index].disk.cursors.insert(place, cursor);
-        if before.as_ref().is_some_and(|before| before.scanned_to > scanned_to) {
+        if !went_back && before.as_ref().is_some_and(|before| before.scanned_to > scanned_to) {
             self.violate("a cursor went back".to_owned());
         }
         if attached && before.is_some_and(|before| !before.attached) {
@@ -380,6 +392,7 @@ impl Rig {
     fn start_again(&mut self) {
         self.closed = false;
         self.under_way.clear();
+        self.disowned.clear();
         self.readers.clear();
         self.asked.clear();
         self.tail = self.live.clone();
@@ -402,6 +415,10 @@ impl Rig {
             }
             if self.plan.bug == Bug::ForgetPendingOnRestart {
                 subscription.disk.cursors.values_mut().for_each(|cursor| cursor.pending.clear());
+            }
+            if !subscription.unstored_rounds.is_empty() {
+                subscription.unstored_rounds.clear();
+                self.coverage.saw("rewound and lost");
             }
             // A restart knows of no pause that the receiver asked for.
             subscription.quiet_until_ms = 0;

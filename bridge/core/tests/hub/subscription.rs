@@ -31,6 +31,8 @@ pub struct Arrival {
     pub number: u64,
     pub place: Place,
     pub offset: i64,
+    /// With the offset, what the receiver knows a delivery by.
+    pub generation: u32,
     pub void: bool,
     /// The step in which its attempt began.
     pub began_step: u64,
@@ -38,6 +40,16 @@ pub struct Arrival {
     pub life: u32,
     /// The bridge was told.
     pub answered: bool,
+}
+
+/// Everything from an offset on is owed once more, under new names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    pub place: Place,
+    pub generation: u32,
+    pub from: i64,
+    /// The step in which it began.
+    pub since: u64,
 }
 
 /// An attempt under way.
@@ -66,8 +78,10 @@ pub struct Subscription {
     pub running: bool,
     /// It was removed.
     pub removed: bool,
-    /// The first offset that it is to get.
-    pub from: BTreeMap<Place, i64>,
+    /// From which offset on it is to get what, at first and after each time it went back.
+    pub rounds: Vec<Round>,
+    /// The same, as far as the disk does not know of it.
+    pub unstored_rounds: Vec<Round>,
     pub filter: usize,
     /// Since which step which kinds were asked for.
     pub filters: Vec<(u64, u8)>,
@@ -107,7 +121,8 @@ impl Subscription {
                 letters: Vec::new(),
                 skipped: BTreeSet::new(),
             },
-            from,
+            rounds: from.iter().map(|(place, from)| Round { place: *place, generation: 0, from: *from, since: step }).collect(),
+            unstored_rounds: Vec::new(),
             filter,
             filters: vec![(step, FILTERS[filter].2)],
             took: Vec::new(),
@@ -156,6 +171,23 @@ impl Subscription {
         self.in_flight_max = self.in_flight_max.max(choice.limits.in_flight_max);
         self.pending_max = self.pending_max.max(choice.limits.pending_max);
         self.choice = choice;
+    }
+
+    /// The hub has gone back.
+    pub fn rewound(&mut self, place: Place, from: i64, since: u64) {
+        let before = self.rounds.iter().chain(&self.unstored_rounds).filter(|round| round.place == place);
+        let generation = before.map(|round| round.generation).max().unwrap_or_default() + 1;
+        self.unstored_rounds.push(Round { place, generation, from, since });
+    }
+
+    /// The disk knows of it: what was set aside comes again.
+    pub fn rewind_stored(&mut self, place: Place, generation: u32) {
+        let Self { unstored_rounds, rounds, disk, .. } = self;
+        for round in unstored_rounds.extract_if(.., |round| round.place == place && round.generation <= generation) {
+            disk.letters.retain(|letter| letter.place != place || letter.offset < round.from);
+            disk.skipped.retain(|(there, offset)| *there != place || *offset < round.from);
+            rounds.push(round);
+        }
     }
 
     /// Its receiver is well from now on.
@@ -226,8 +258,17 @@ impl Subscription {
     /// The receiver takes it.
     pub fn takes(&mut self, attempt: &UnderWay, life: u32, answered: bool) {
         for Parcel { delivery, record } in &attempt.parcels {
-            let Delivery { place, offset, number, .. } = *delivery;
-            self.took.push(Arrival { number, place, offset, void: record.is_none(), began_step: attempt.began_step, life, answered });
+            let Delivery { place, offset, number, generation, .. } = *delivery;
+            self.took.push(Arrival {
+                number,
+                place,
+                offset,
+                generation,
+                void: record.is_none(),
+                began_step: attempt.began_step,
+                life,
+                answered,
+            });
         }
     }
 
