@@ -37,6 +37,8 @@ pub struct Telemetry {
     pub withheld: Counter,
     /// Expressions of filters that met an error, over all subscriptions.
     pub filter_errors: Counter,
+    /// Partitions in which a subscription went back.
+    pub rewinds: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
     /// Matched and unsettled records, over all subscriptions.
@@ -80,6 +82,7 @@ impl Telemetry {
             compacted: Counter::default(),
             withheld: Counter::default(),
             filter_errors: Counter::default(),
+            rewinds: Counter::default(),
             removed_keys: Gauge::default(),
             pending: Gauge::default(),
             ring_bytes: Gauge::default(),
@@ -108,6 +111,7 @@ impl Telemetry {
         bridge.register("records_compacted", "Pending records that compaction took", metrics.compacted.clone());
         bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
         bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
+        bridge.register("rewinds", "Partitions in which a subscription went back", metrics.rewinds.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());
         bridge.register_with_unit("ring", "Newest records in memory", Unit::Bytes, metrics.ring_bytes.clone());

@@ -49,10 +49,14 @@ pub struct Numbered {
     pub number: u64,
 }
 
-/// `webhook-id` of a delivery: the same over retries and crashes, other for every subscription.
-/// It never holds a full stop, which separates the signed parts.
-pub fn delivery_id(subscription: Uuid, topic: &str, partition: i32, offset: i64) -> String {
-    message_id(Uuid::new_v5(&subscription, format!("{topic}/{partition}/{offset}").as_bytes()))
+/// `webhook-id` of a delivery: the same over retries and crashes, other for every subscription and
+/// after every rewind (`generation`). It never holds a full stop, which separates the signed parts.
+pub fn delivery_id(subscription: Uuid, topic: &str, partition: i32, offset: i64, generation: u32) -> String {
+    let mut name = format!("{topic}/{partition}/{offset}");
+    if generation > 0 {
+        name.push_str(&format!("/{generation}"));
+    }
+    message_id(Uuid::new_v5(&subscription, name.as_bytes()))
 }
 
 /// `webhook-id` of a void notice.
@@ -362,9 +366,10 @@ mod tests {
     #[test]
     fn ids_are_stable_and_hold_no_full_stop() {
         let ids = [
-            delivery_id(Uuid::nil(), "a.b", 0, 1),
-            delivery_id(Uuid::nil(), "a.b", 0, 2),
-            delivery_id(Uuid::max(), "a.b", 0, 1),
+            delivery_id(Uuid::nil(), "a.b", 0, 1, 0),
+            delivery_id(Uuid::nil(), "a.b", 0, 1, 1),
+            delivery_id(Uuid::nil(), "a.b", 0, 2, 0),
+            delivery_id(Uuid::max(), "a.b", 0, 1, 0),
             void_id(Uuid::nil(), &NUMBER_7),
             batch_id(["msg_a", "msg_b"]),
             batch_id(["msg_b", "msg_a"]),

@@ -30,6 +30,7 @@ pub use member::Member;
 use ring::Rings;
 use slots::Slots;
 use types::TypeIndex;
+pub use types::wants;
 
 /// Limits of everything that subscriptions share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

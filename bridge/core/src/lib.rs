@@ -24,6 +24,7 @@ pub mod pull_cursor;
 pub mod record;
 pub mod removal;
 pub mod retry;
+pub mod rewind;
 pub mod role;
 pub mod settings;
 pub mod signature;

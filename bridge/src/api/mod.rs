@@ -5,6 +5,7 @@ mod caller;
 mod dead_letters;
 mod pull;
 mod query;
+mod rewind;
 mod secrets;
 mod socket;
 mod subscriptions;
@@ -99,6 +100,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}/dead-letters", get(dead_letters::list))
         .route("/v1/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
         .route("/v1/subscriptions/{id}/dead-letters/{letter}", delete(dead_letters::remove))
+        .route("/v1/subscriptions/{id}/rewind", post(rewind::rewind))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))

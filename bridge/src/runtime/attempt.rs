@@ -125,7 +125,9 @@ impl Job {
 
     fn id_of(&self, parcel: &Parcel) -> String {
         match &parcel.record {
-            Some(record) => delivery_id(self.subscription, &record.log.topic, record.place.partition, record.offset()),
+            Some(record) => {
+                delivery_id(self.subscription, &record.log.topic, record.place.partition, record.offset(), parcel.delivery.generation)
+            }
             None => void_id(self.subscription, &self.numbered(parcel)),
         }
     }

@@ -99,6 +99,8 @@ enum Command {
     DeadLetters(Uuid, oneshot::Sender<Vec<(DeadLetter, u64)>>),
     DropDeadLetter(Uuid, Place, i64, oneshot::Sender<bool>),
     Redrive(Uuid, Option<(Place, i64)>, oneshot::Sender<usize>),
+    Rewind(Uuid, Vec<(Place, i64)>, oneshot::Sender<bool>),
+    Positions(Uuid, oneshot::Sender<Option<BTreeMap<Place, i64>>>),
     Epoch(Uuid, oneshot::Sender<Option<u32>>),
     Fetch(Uuid, Option<u64>, usize, oneshot::Sender<Option<Fetched>>),
     Acknowledge(Uuid, u64, oneshot::Sender<bool>),
@@ -165,6 +167,17 @@ impl Engine {
     /// Takes up parked keys again: one, or all. How many there were.
     pub async fn redrive(&self, id: Uuid, one: Option<(Place, i64)>) -> usize {
         self.ask(|answer| Command::Redrive(id, one, answer)).await.unwrap_or_default()
+    }
+
+    /// Goes back to these offsets, when what is under way has ended; on disk when it returns. False
+    /// if it is in none of them further than that, nothing if it does not run.
+    pub async fn rewind(&self, id: Uuid, targets: Vec<(Place, i64)>) -> Option<bool> {
+        self.ask(|answer| Command::Rewind(id, targets, answer)).await
+    }
+
+    /// Where it is in each partition.
+    pub async fn positions(&self, id: Uuid) -> Option<BTreeMap<Place, i64>> {
+        self.ask(|answer| Command::Positions(id, answer)).await?
     }
 
     /// Which run of numbers it is in.

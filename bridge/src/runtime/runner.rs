@@ -7,18 +7,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::delivery::{Numbered, structured, void_notice};
 use ryggrad_bridge_core::endpoint::Limits as EndpointLimits;
 use ryggrad_bridge_core::hub::gate::GateLimits;
 use ryggrad_bridge_core::hub::{Action, Commit, Hub, HubLimits, Input, MemberId};
-use ryggrad_bridge_core::machine::{DeadLetter, Numbering};
+use ryggrad_bridge_core::machine::DeadLetter;
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::settings::Format;
 use ryggrad_store::{Change, CommitError, Entry, Stored, SubscriptionId};
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -29,7 +26,7 @@ use super::commits::{changes, newcomer, wish};
 use super::readers::{Readers, Said};
 use super::status::{self, LoggedAttempt};
 use super::tail::{Troubles, tail};
-use super::{Command, Context, Fetched, RemovalGuard, Running, Stopped};
+use super::{Command, Context, RemovalGuard, Running, Stopped};
 use crate::channel::webhook::{Target, TargetOptions};
 use crate::telemetry::OutcomeLabel;
 
@@ -52,10 +49,15 @@ struct Client {
     /// disk is shown, so that nobody sees a cursor go back after a crash.
     stored: BTreeMap<Place, (i64, bool)>,
     dead_letters: Vec<(DeadLetter, u64)>,
+    /// Who waits until it has gone back.
+    rewinding: Vec<oneshot::Sender<bool>>,
     available: watch::Sender<u64>,
     /// Of the member's counts, what the metrics know already.
     counted: (u64, u64, u64),
 }
+
+mod going_back;
+mod views;
 
 type Records = Vec<Arc<Record>>;
 type Committed = Result<(), CommitError>;
@@ -250,6 +252,7 @@ impl Runner {
                         client.available.send_modify(|changes| *changes += 1);
                     }
                 }
+                Action::Rewound { member, place, to } => self.rewound(member, place, to),
                 Action::Disable { member, reason, address } => {
                     let Some(client) = self.clients.get(&member) else { continue };
                     let told = Stopped { subscription: client.id, reason, sink: address.map(|address| address.to_string()) };
@@ -365,6 +368,8 @@ impl Runner {
             }
             Command::DropDeadLetter(id, place, offset, answer) => drop(answer.send(self.drop_dead_letter(id, place, offset))),
             Command::Redrive(id, one, answer) => drop(answer.send(self.redrive(id, one))),
+            Command::Rewind(id, targets, answer) => self.rewind(id, &targets, answer),
+            Command::Positions(id, answer) => drop(answer.send(self.positions(id))),
             Command::Epoch(id, answer) => {
                 let epoch =
                     self.members.get(&id).and_then(|member| self.hub.member(*member)).map(|member| member.machine().numbering().epoch);
@@ -421,6 +426,7 @@ impl Runner {
             log: VecDeque::new(),
             stored: newcomer.cursors.iter().map(|(place, cursor)| (*place, (cursor.scanned_to, cursor.attached))).collect(),
             dead_letters: stored.dead_letters,
+            rewinding: Vec::new(),
             available: watch::Sender::new(0),
             counted: (0, 0, 0),
         };
@@ -458,71 +464,6 @@ impl Runner {
         self.clients.remove(&member);
         self.context.noted.forgotten(id.into_bytes());
         self.context.telemetry.subscriptions.dec();
-    }
-
-    fn redrive(&mut self, id: Uuid, one: Option<(Place, i64)>) -> usize {
-        let now_ms = self.now_ms();
-        let Some(member) = self.members.get(&id).copied() else { return 0 };
-        let Some(client) = self.clients.get_mut(&member) else { return 0 };
-        let wanted =
-            |letter: &DeadLetter| letter.parked && one.is_none_or(|(place, offset)| (letter.place, letter.offset) == (place, offset));
-        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut client.dead_letters).into_iter().partition(|(letter, _)| wanted(letter));
-        client.dead_letters = left;
-        for (letter, _) in &taken {
-            self.extra.push(Change::ForgetDeadLetter { subscription: id.into_bytes(), place: letter.place, offset: letter.offset });
-            self.hub.redrive(now_ms, member, *letter, &mut self.actions);
-        }
-        taken.len()
-    }
-
-    fn drop_dead_letter(&mut self, id: Uuid, place: Place, offset: i64) -> bool {
-        let Some(client) = self.members.get(&id).and_then(|member| self.clients.get_mut(member)) else { return false };
-        let before = client.dead_letters.len();
-        // One with a parked key behind it is taken up again, never forgotten.
-        client.dead_letters.retain(|(letter, _)| letter.parked || (letter.place, letter.offset) != (place, offset));
-        let found = client.dead_letters.len() < before;
-        if found {
-            self.extra.push(Change::ForgetDeadLetter { subscription: id.into_bytes(), place, offset });
-        }
-        found
-    }
-
-    fn fetch(&mut self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
-        let member = self.members.get(&id).copied()?;
-        let machine = self.hub.member(member)?.machine();
-        let Numbering { epoch, next } = machine.numbering();
-        let pending = machine.cursors().flat_map(|(_, cursor)| cursor.pending.values().map(|pending| pending.number));
-        let acknowledged = pending.min().unwrap_or(next) - 1;
-        let parcels = self.hub.fetch(member, after.unwrap_or(acknowledged), limit);
-        let events = parcels.iter().map(|parcel| {
-            let number = Numbered { epoch: epoch.into(), number: parcel.delivery.number };
-            let rendered = parcel.record.as_ref().and_then(|record| record.rendered().ok());
-            let body = rendered.map_or_else(|| structured(&void_notice(id, &number), &number), |event| structured(event, &number));
-            (parcel.delivery.number, Bytes::from(body))
-        });
-        let events: Vec<(u64, Bytes)> = events.collect();
-        if events.len() < limit {
-            self.step(Input::Emptied(member));
-        }
-        Some(Fetched { epoch, acknowledged, events })
-    }
-
-    fn status(&self, id: Uuid) -> Option<Value> {
-        let id = *self.members.get(&id)?;
-        let (client, member) = (self.clients.get(&id)?, self.hub.member(id)?);
-        let stored = client.stored.iter().map(|(place, (scanned_to, attached))| {
-            let live = self.live_stored.get(place).copied().filter(|_| *attached);
-            (*place, live.map_or(*scanned_to, |live| live.max(*scanned_to)))
-        });
-        let mut shown = status::of_member(member, &stored.collect(), self.context.catalogue);
-        let now_ms = jiff::Timestamp::now().as_millisecond();
-        shown["oldest_pending_age_ms"] = json!(member.all_kept().map(|record| now_ms - record.log.timestamp_ms).max());
-        shown["last_attempt"] = json!(client.log.back().map(status::of_attempt));
-        shown["dead_letters"] = json!(client.dead_letters.len());
-        shown["endpoint"] =
-            json!(member.wish().address.as_ref().and_then(|address| self.hub.gate().endpoint(address)).map(status::of_endpoint));
-        shown["trouble"] = json!(self.troubles.borrow().values().next());
-        Some(shown)
     }
 
     fn gauges(&mut self) {

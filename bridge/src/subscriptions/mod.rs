@@ -8,6 +8,7 @@
 
 mod deliveries;
 mod pace;
+mod rewind;
 mod strongbox;
 mod trial;
 mod verification;
@@ -25,7 +26,7 @@ use ryggrad_log::{Moment, Moments, Seal};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, Stored, SubscriptionId};
 use serde_json::Value;
-use tokio::sync::{Mutex, OnceCell, RwLock};
+use tokio::sync::{Mutex, OnceCell, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -35,6 +36,9 @@ pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
 use pace::Pace;
 use strongbox::Strongbox;
 use verification::Verifications;
+
+/// Stretches that are read at the same time to count what is in them.
+const COUNTING_MAX: usize = 2;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,9 @@ pub enum ChangeError {
     /// A secret could not be sealed, or opened.
     #[error("the subscription's secrets cannot be sealed or opened with this bridge's key")]
     Seal(#[from] ryggrad_log::SealError),
+    /// It does not run, or not any more.
+    #[error("the subscription does not run now")]
+    Stopped,
     /// What was asked for does not go with what is there.
     #[error("the change does not fit")]
     Invalid(Vec<Fault>),
@@ -66,6 +73,7 @@ pub struct Subscriptions {
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
+    counting: Semaphore,
     /// Cancelled when the bridge stops: nobody waits for events any longer.
     stopping: CancellationToken,
     known: RwLock<BTreeMap<Uuid, Subscription>>,
@@ -87,6 +95,7 @@ impl Subscriptions {
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
             pace: Pace::default(),
+            counting: Semaphore::new(COUNTING_MAX),
             stopping,
             known: RwLock::new(known),
             changing: Mutex::default(),
@@ -351,14 +360,18 @@ impl Subscriptions {
             Start::Beginning => Moment::Beginning,
             Start::Time(time) => Moment::Time(time.as_millisecond()),
         };
-        let moments = self.moments.get_or_try_init(|| async { Moments::new(&self.context.connection) }).await?;
         let mut from = BTreeMap::new();
         for topic in topics {
-            let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
-            let timeout_ms = self.context.config.kafka_timeout_ms;
-            from.insert(topic.clone(), moments.offsets_of(topic, partitions, moment, timeout_ms).await?);
+            from.insert(topic.clone(), self.offsets_of(topic, moment).await?);
         }
         Ok(from)
+    }
+
+    /// The offset of a moment in each partition of a topic.
+    async fn offsets_of(&self, topic: &str, moment: Moment) -> Result<Vec<i64>, ryggrad_log::Error> {
+        let moments = self.moments.get_or_try_init(|| async { Moments::new(&self.context.connection) }).await?;
+        let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
+        moments.offsets_of(topic, partitions, moment, self.context.config.kafka_timeout_ms).await
     }
 }
 
