@@ -51,6 +51,11 @@ impl Caller {
         Self { token: token.map(str::to_owned), ..self.clone() }
     }
 
+    /// Its token, for a command line.
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
+    }
+
     /// One call. Panics where the bridge can't be reached.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
         self.try_call(method, path, body).await.expect("the bridge answers")

@@ -12,7 +12,7 @@ use crate::subscription::Fault;
 /// Partitions that a request may name, at most.
 pub const PLACES_MAX: usize = 1_024;
 
-const MEMBERS: [&str; 2] = ["to", "preview"];
+const MEMBERS: [&str; 3] = ["to", "preview", "count"];
 const POINTS: &str = "\"beginning\", a time like 2026-01-31T08:00:00Z, or a list of {topic, partition, offset}";
 
 /// A point in the log.
@@ -42,6 +42,8 @@ pub struct RewindRequest {
     pub to: Point,
     /// Only say what it would mean.
     pub preview: bool,
+    /// And read the log to count the events.
+    pub count: bool,
 }
 
 impl RewindRequest {
@@ -59,20 +61,20 @@ impl RewindRequest {
                 None
             }
         };
-        let preview = parse_preview(members, &mut faults);
+        let (preview, count) = (parse_flag(members, "preview", false, &mut faults), parse_flag(members, "count", true, &mut faults));
         match to {
-            Some(to) if faults.is_empty() => Ok(Self { to, preview }),
+            Some(to) if faults.is_empty() => Ok(Self { to, preview, count }),
             _ => Err(faults),
         }
     }
 }
 
-pub(crate) fn parse_preview(members: &Map<String, Value>, faults: &mut Vec<Fault>) -> bool {
-    let preview = members.get("preview").map_or(Some(false), Value::as_bool);
-    if preview.is_none() {
-        faults.push(Fault::new("/preview", "is true or false"));
+pub(crate) fn parse_flag(members: &Map<String, Value>, name: &str, default: bool, faults: &mut Vec<Fault>) -> bool {
+    let flag = members.get(name).map_or(Some(default), Value::as_bool);
+    if flag.is_none() {
+        faults.push(Fault::new(format!("/{name}"), "is true or false"));
     }
-    preview.unwrap_or_default()
+    flag.unwrap_or(default)
 }
 
 impl Point {

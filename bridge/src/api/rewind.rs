@@ -32,6 +32,9 @@ pub async fn rewind(
         ready.subscriptions.rewind(&subscription, &stretches).await?;
         return Ok(Json(json!({"preview": false, "partitions": shown(&stretches, None)})));
     }
+    if !request.count {
+        return Ok(Json(json!({"preview": true, "partitions": shown(&stretches, None)})));
+    }
     let selection = Selection { types: subscription.types.clone(), filters: subscription.filters.into_iter().collect() };
     let counted = ready.subscriptions.count(&stretches, selection).await?;
     Ok(Json(json!({"preview": true, "partitions": shown(&stretches, Some(&counted)), "counted_to_the_end": counted.is_whole})))

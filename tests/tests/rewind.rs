@@ -1,0 +1,204 @@
+//! Going back: everything from a point on comes once more, in order, under other names; and replays
+//! beside the live deliveries. Against a real Kafka, with real receivers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly")]
+
+use std::collections::{BTreeMap, HashSet};
+
+use ryggrad_tests::bridge::Caller;
+use ryggrad_tests::events::{Events, Published, key};
+use ryggrad_tests::process::{Process, command};
+use ryggrad_tests::receiver::{Received, Receiver};
+use ryggrad_tests::scenario::{ORGANISATION, OTHER_ORGANISATION, Scenario};
+use ryggrad_tests::topic::VIRKSOMHET;
+use ryggrad_tests::wait;
+use serde_json::{Value, json};
+
+const SETTINGS: &str = "[bridge]\nretry_first_ms = 50\nretry_max_ms = 200\nprobe_ms = 300\n";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+struct Ground {
+    scenario: Scenario,
+    bridge: Process,
+    events: Events,
+    caller: Caller,
+    receiver: Receiver,
+    id: String,
+    path: String,
+}
+
+impl Ground {
+    /// One subscription from the beginning on.
+    async fn start(more: Value) -> Self {
+        let scenario = Scenario::start().await;
+        std::fs::write(scenario.folder.path().join("bridge.toml"), SETTINGS).unwrap();
+        let bridge = scenario.bridge(&["--config", "bridge.toml"]);
+        let caller = scenario.subscriber(ORGANISATION).await;
+        let events = Events::start(&scenario.connection()).await;
+        let receiver = Receiver::start().await;
+        receiver.trust(SECRET);
+        let mut body = json!({"types": ["no.ryggrad.*"], "start": "beginning"});
+        if more["channel"].is_null() {
+            body = json!({"types": ["no.ryggrad.*"], "sink": receiver.sink(), "start": "beginning", "secret": SECRET, "verify": "none"});
+        }
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, body) = caller.post("/v1/subscriptions", body).await;
+        assert_eq!(status, 201, "{body}");
+        let id = body["id"].as_str().unwrap().to_owned();
+        let path = format!("/v1/subscriptions/{id}");
+        Self { scenario, bridge, events, caller, receiver, id, path }
+    }
+
+    async fn restart(&mut self) {
+        self.bridge.kill();
+        self.bridge = self.scenario.bridge(&["--config", "bridge.toml"]);
+        self.caller.ready().await;
+    }
+
+    /// Waits until each of these was taken so often, under as many names.
+    async fn takes(&self, what: &str, published: &[Published], times: usize) {
+        wait::until(what, 30, || async {
+            let names = self.names();
+            published.iter().all(|one| names.get(id_of(one)).is_some_and(|names| names.len() == times)).then_some(())
+        })
+        .await;
+    }
+
+    fn taken(&self) -> Vec<Received> {
+        self.receiver.received().into_iter().filter(|delivery| delivery.status == 204 && !delivery.is_void()).collect()
+    }
+
+    /// `ce-id` -> every `webhook-id` that it was taken under.
+    fn names(&self) -> BTreeMap<String, HashSet<String>> {
+        let mut names: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+        for delivery in self.taken() {
+            names.entry(delivery.event["id"].as_str().unwrap().to_owned()).or_default().insert(delivery.id);
+        }
+        names
+    }
+
+    async fn call(&self, what: &str, body: Value) -> Value {
+        let (status, answer) = self.caller.post(&format!("{}/{what}", self.path), body).await;
+        assert!((200..300).contains(&status), "{status} {answer}");
+        answer
+    }
+
+    fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let (bridge, token) = (self.scenario.bridge_url(), self.caller.token().to_owned());
+        command(self.scenario.folder.path(), &[arguments, &["--bridge", &bridge, "--token", &token]].concat())
+    }
+}
+
+fn id_of(published: &Published) -> &str {
+    published.event["id"].as_str().unwrap()
+}
+
+/// In each key the positions only grow.
+fn assert_in_order<'d>(deliveries: impl IntoIterator<Item = &'d Received>) {
+    let mut latest: BTreeMap<String, u64> = BTreeMap::new();
+    for delivery in deliveries {
+        let position = delivery.change().1;
+        let before = latest.insert(delivery.key().to_owned(), position);
+        assert!(before.is_none_or(|before| before < position), "{} after {before:?}", position);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewind_brings_everything_once_more_under_other_names() {
+    let mut ground = Ground::start(json!({})).await;
+    let old = ground.events.publish((0..40).map(|number| key(number % 10)).collect::<Vec<_>>()).await;
+    ground.takes("the first time", &old, 1).await;
+
+    // A preview, also of the command line, changes nothing and counts what would come.
+    let preview = ground.call("rewind", json!({"to": "beginning", "preview": true})).await;
+    let counted: u64 = preview["partitions"].as_array().unwrap().iter().map(|one| one["matching"].as_u64().unwrap()).sum();
+    assert_eq!((counted, &preview["counted_to_the_end"]), (40, &json!(true)), "{preview}");
+    let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning"]);
+    assert!(code == Some(0) && out.contains("MATCHING") && said.contains("delivered: 40") && said.contains("--execute"), "{out}{said}");
+    assert_eq!(ground.names().values().map(HashSet::len).sum::<usize>(), 40);
+
+    // What is wrong is named, and nobody else gets near it.
+    for (to, pointer) in [
+        (json!("now"), "/to"),
+        (json!([{"topic": VIRKSOMHET, "partition": 0, "offset": 1_000_000}]), "/to/0/offset"),
+        (json!([{"topic": "ryggrad.tokens", "partition": 0, "offset": 0}]), "/to/0"),
+    ] {
+        let (status, body) = ground.caller.post(&format!("{}/rewind", ground.path), json!({"to": to})).await;
+        assert_eq!((status, &body["errors"][0]["pointer"]), (422, &json!(pointer)), "{body}");
+    }
+    let stranger = ground.scenario.subscriber(OTHER_ORGANISATION).await;
+    assert_eq!(stranger.post(&format!("{}/rewind", ground.path), json!({"to": "beginning"})).await.0, 404);
+
+    ground.call("rewind", json!({"to": "beginning"})).await;
+    ground.takes("the second time", &old, 2).await;
+    assert_in_order(&ground.taken()[40..80]);
+
+    // While the receiver refuses, part of it is pending: it comes once more all the same, once.
+    ground.receiver.answer_with(|_| (503, Vec::new()));
+    let more = ground.events.publish((0..20).map(|number| key(number % 10)).collect::<Vec<_>>()).await;
+    wait::until("they wait", 30, || async {
+        let status = ground.caller.get(&ground.path).await.1["status"].clone();
+        (status["pending"] == 20).then_some(())
+    })
+    .await;
+    let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning", "--execute"]);
+    assert_eq!(code, Some(0), "{out}{said}");
+    ground.restart().await;
+    ground.receiver.answer_with(|_| (204, Vec::new()));
+    ground.takes("the third time", &old, 3).await;
+    ground.takes("what had waited", &more, 1).await;
+
+    // Numbers have no gap: what was pending is closed, and has another one.
+    wait::until("numbers without a gap", 30, || async {
+        let taken = ground.receiver.received().into_iter().filter(|delivery| delivery.status == 204);
+        let numbers: std::collections::BTreeSet<u64> = taken.map(|delivery| delivery.number.unwrap().1).collect();
+        let status = ground.caller.get(&ground.path).await.1["status"].clone();
+        ((1..).zip(&numbers).all(|(due, number)| due == *number) && status["pending"] == 0).then_some(())
+    })
+    .await;
+
+    // As Kafka's own tools have it: one partition, five back.
+    let filled = |one: &&Value| one["records_max"].as_i64().unwrap() > 0;
+    let place = preview["partitions"].as_array().unwrap().iter().find(filled).unwrap()["partition"].clone();
+    let (code, out, said) = ground.command(&["offsets", "show", "--subscription", &ground.id, "-o", "json"]);
+    assert_eq!((code, out.lines().count()), (Some(0), 6), "{out}{said}");
+    let scope = format!("{VIRKSOMHET}:{place}");
+    let reset = ["offsets", "reset", "--subscription", &ground.id, "--topic", &scope, "--shift-by", "-1"];
+    let (code, out, said) = ground.command(&reset);
+    assert!(code == Some(0) && said.contains("Nothing was set"), "{out}{said}");
+    let before = ground.taken().len();
+    let (code, out, said) = ground.command(&[&reset[..], &["--execute"]].concat());
+    assert!(code == Some(0), "{out}{said}");
+    wait::until("one more", 30, || async { (ground.taken().len() > before).then_some(()) }).await;
+    let (code, _, said) = ground.command(&["offsets", "reset", "--subscription", &ground.id, "--topic", &scope, "--shift-by", "1"]);
+    assert!(code == Some(3) || said.contains("outside the log"), "{said}");
+    assert!(ground.receiver.received().iter().all(|delivery| delivery.verified), "all are signed");
+    assert_eq!(ground.bridge.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fetches_gets_it_once_more_under_higher_numbers() {
+    let mut ground = Ground::start(json!({"channel": "pull"})).await;
+    let old = ground.events.publish((0..30).map(key).collect::<Vec<_>>()).await;
+    let fetched = async |ground: &Ground, count: usize| {
+        wait::until("events", 30, || async {
+            let (_, events) = ground.caller.get(&format!("{}/events?limit=1000", ground.path)).await;
+            let events = events.as_array().unwrap().clone();
+            (events.iter().filter(|event| event["type"] != "no.ryggrad.void.v1").count() == count).then_some(events)
+        })
+        .await
+    };
+    let number = |event: &Value| event["deliverynumber"].as_str().unwrap().parse::<u64>().unwrap();
+    let first = fetched(&ground, 30).await;
+    ground.call("rewind", json!({"to": "beginning"})).await;
+    ground.restart().await;
+    // Nothing was acknowledged: these numbers are closed, and the events have others.
+    let second = fetched(&ground, 30).await;
+    let voids: Vec<u64> = second.iter().filter(|event| event["type"] == "no.ryggrad.void.v1").map(number).collect();
+    assert_eq!(voids, first.iter().map(number).collect::<Vec<_>>());
+    let again: HashSet<&str> = second.iter().filter_map(|event| event["id"].as_str()).collect();
+    assert!(old.iter().all(|one| again.contains(id_of(one))));
+    let numbers: Vec<u64> = second.iter().map(number).collect();
+    assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
+    assert_eq!(ground.bridge.stop().await, Some(0));
+}
