@@ -14,8 +14,7 @@ use ryggrad_bridge_core::hub::wants;
 use ryggrad_bridge_core::matching::Echoes;
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::rewind::{Partition, Stretch};
-use ryggrad_log::{Lent, ReaderLimits, Seen, read_stretches};
-use ryggrad_schemas::LogRecord;
+use ryggrad_log::{ReaderLimits, Seen, read_stretches};
 
 use crate::runtime::Context;
 
@@ -66,7 +65,7 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
         let whole = read_stretches(&context.connection, topic, &stretches, &LIMITS, |seen| -> Result<_, ryggrad_log::Error> {
             if let Seen::Record(lent) = seen {
                 read += 1;
-                let record = head(topic, lent);
+                let record = lent.head(topic);
                 let echo = echoes.is_echo(&record);
                 let place = Place { topic: id, partition: record.partition };
                 if selection.wants(context, &Record::new(place, record, echo)) {
@@ -88,20 +87,5 @@ impl Selection {
         let passes = |filters: &Filters| filters.judge(&RecordAttributes(&record.log)).matches;
         let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.filters.iter().all(passes);
         wanted && !context.removals.withholds(record.leaving())
-    }
-}
-
-/// All of a record that filters see: not its value.
-fn head(topic: &str, lent: &Lent<'_>) -> LogRecord {
-    let text = |value: Option<&[u8]>| value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default().to_owned();
-    let headers: Vec<(String, String)> = lent.headers().map(|(name, value)| (name.to_owned(), text(value))).collect();
-    LogRecord {
-        topic: topic.to_owned(),
-        partition: lent.partition(),
-        offset: lent.offset(),
-        timestamp_ms: lent.timestamp_ms(),
-        key: lent.key().map(str::to_owned),
-        value: lent.value().map(|_| Vec::new()),
-        headers: headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     }
 }

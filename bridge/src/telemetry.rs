@@ -37,6 +37,8 @@ pub struct Telemetry {
     pub withheld: Counter,
     /// Expressions of filters that met an error, over all subscriptions.
     pub filter_errors: Counter,
+    /// Running replays.
+    pub replays: Gauge,
     /// Partitions in which a subscription went back.
     pub rewinds: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
@@ -82,6 +84,7 @@ impl Telemetry {
             compacted: Counter::default(),
             withheld: Counter::default(),
             filter_errors: Counter::default(),
+            replays: Gauge::default(),
             rewinds: Counter::default(),
             removed_keys: Gauge::default(),
             pending: Gauge::default(),
@@ -111,6 +114,7 @@ impl Telemetry {
         bridge.register("records_compacted", "Pending records that compaction took", metrics.compacted.clone());
         bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
         bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
+        bridge.register("replays_running", "Running replays", metrics.replays.clone());
         bridge.register("rewinds", "Partitions in which a subscription went back", metrics.rewinds.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("pending", "Matched and unsettled records", metrics.pending.clone());

@@ -202,3 +202,106 @@ async fn who_fetches_gets_it_once_more_under_higher_numbers() {
     assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
     assert_eq!(ground.bridge.stop().await, Some(0));
 }
+
+/// Waits until a replay is in this state.
+async fn stands(ground: &Ground, replay: &str, state: &str) -> Value {
+    wait::until(state, 60, || async {
+        let (status, shown) = ground.caller.try_call(reqwest::Method::GET, &format!("{}/replays/{replay}", ground.path), None).await?;
+        (status == 200 && shown["state"] == state).then_some(shown)
+    })
+    .await
+}
+
+/// What came of a replay, void notices aside.
+fn of_replay(ground: &Ground, replay: &str) -> Vec<Received> {
+    ground.taken().into_iter().filter(|delivery| delivery.event["replay"] == replay).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_brings_its_part_marked_and_survives_a_kill() {
+    let mut ground = Ground::start(json!({})).await;
+    let old = ground.events.publish((0..200).map(|number| key(number % 10)).collect::<Vec<_>>()).await;
+    ground.takes("the live ones", &old, 1).await;
+    let wanted = key(3);
+    let asked = json!({"from": "beginning", "filters": [{"exact": {"subject": wanted}}], "events_per_minute_max": 600});
+    let with = |more: Value| {
+        let mut body = asked.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let preview = ground.call("replays", with(json!({"preview": true}))).await;
+    let counted: u64 = preview["partitions"].as_array().unwrap().iter().map(|one| one["matching"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 20, "{preview}");
+    assert_eq!(ground.caller.get(&format!("{}/replays", ground.path)).await.1, json!({"replays": []}), "a preview begins nothing");
+
+    // Ten a second: it is killed in the middle, and goes on by itself; what is live is not held up.
+    let replay = ground.call("replays", asked.clone()).await["id"].as_str().unwrap().to_owned();
+    wait::until("it has begun", 30, || async { (of_replay(&ground, &replay).len() >= 3).then_some(()) }).await;
+    ground.restart().await;
+    let live = ground.events.publish((0..10).map(key).collect::<Vec<_>>()).await;
+    ground.takes("what is live", &live, 1).await;
+    let shown = stands(&ground, &replay, "finished").await;
+    assert_eq!((&shown["matched"], &shown["delivered"], &shown["share_done"]), (&json!(20), &json!(20), &json!(1.0)), "{shown}");
+    let mut seen = HashSet::new();
+    let came: Vec<Received> = of_replay(&ground, &replay).into_iter().filter(|delivery| seen.insert(delivery.id.clone())).collect();
+    assert_eq!(came.len(), 20, "each once, repetitions after the kill under the same names aside");
+    assert!(came.iter().all(|delivery| delivery.key() == wanted));
+    assert_in_order(&came);
+    let names = ground.names();
+    assert!(old.iter().all(|one| names[id_of(one)].len() == if one.key == wanted { 2 } else { 1 }), "nothing else came");
+
+    // A restart finds it ended, and nothing more comes of it.
+    ground.restart().await;
+    assert_eq!(ground.caller.get(&format!("{}/replays/{replay}", ground.path)).await.1["state"], "finished");
+    let stranger = ground.scenario.subscriber(OTHER_ORGANISATION).await;
+    for (method, path) in [("GET", ""), ("POST", ""), ("GET", "/ID"), ("POST", "/ID/cancel")] {
+        let path = format!("{}/replays{}", ground.path, path.replace("ID", &replay));
+        let (status, body) = stranger.call(method.parse().unwrap(), &path, Some(asked.clone())).await;
+        assert_eq!(status, 404, "{method} {path}: {body}");
+    }
+    assert_eq!(ground.bridge.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_replay_stops_within_a_second_and_the_command_line_follows_one() {
+    let mut ground = Ground::start(json!({})).await;
+    let old = ground.events.publish((0..300).map(key).collect::<Vec<_>>()).await;
+    ground.takes("the live ones", &old, 1).await;
+    let slow = ground.call("replays", json!({"from": "beginning", "events_per_minute_max": 300})).await["id"].as_str().unwrap().to_owned();
+    wait::until("it has begun", 30, || async { (of_replay(&ground, &slow).len() >= 2).then_some(()) }).await;
+    // No more than so many at once.
+    let second = ground.call("replays", json!({"from": "beginning", "events_per_minute_max": 1})).await["id"].as_str().unwrap().to_owned();
+    let (status, body) = ground.caller.post(&format!("{}/replays", ground.path), json!({"from": "beginning"})).await;
+    assert_eq!((status, &body["type"]), (409, &json!("urn:ryggrad:error:limit")), "{body}");
+    let asked_at = std::time::Instant::now();
+    let (code, out, said) = ground.command(&["subscriptions", "cancel-replay", &ground.id, &slow]);
+    assert!(code == Some(0) && out.contains("cancelled"), "{out}{said}");
+    assert_eq!(ground.call(&format!("replays/{second}/cancel"), json!({})).await["state"], "cancelled");
+    println!("cancelled in {:?}", asked_at.elapsed());
+    let came = of_replay(&ground, &slow).len();
+    assert!(came < 300);
+
+    // Live ones go on; a third one is followed to its end on the command line, faster.
+    let topic = ["replay", VIRKSOMHET, "--from", "beginning", "--sql", "EXISTS subject", "--to"];
+    let to = format!("subscription:{}", ground.id);
+    let (code, out, said) = ground.command(&[&topic[..], &[&to]].concat());
+    assert!(code == Some(0) && said.contains("delivered: 300") && said.contains("--execute"), "{out}{said}");
+    let kafka = ground.scenario.broker.address();
+    let (code, out, said) = ground.command(&[&topic[..], &[&to, "--rate", "5000", "--execute", "--kafka", &kafka]].concat());
+    assert!(code == Some(0) && said.contains("finished: matched 300, delivered 300, set aside 0"), "{out}{said}");
+    assert_eq!(of_replay(&ground, &slow).len(), came, "nothing came after the cancellation");
+    let (code, out, said) = ground.command(&["subscriptions", "replays", &ground.id]);
+    assert!(code == Some(0) && out.matches("cancelled").count() == 2 && out.contains("finished"), "{out}{said}");
+
+    // The same expression selects for other targets.
+    let selected = ["replay", VIRKSOMHET, "--sql", &format!("subject = '{}'", key(7)), "--kafka", &kafka];
+    let (code, out, said) = command(ground.scenario.folder.path(), &selected);
+    assert_eq!((code, out.lines().count()), (Some(0), 1), "{said}");
+
+    // With its subscription a replay ends.
+    ground.call("replays", json!({"from": "beginning", "events_per_minute_max": 60})).await;
+    assert_eq!(ground.caller.delete(&ground.path).await.0, 204);
+    let metrics = ground.caller.raw(reqwest::Method::GET, "/metrics", &[], "").await.text;
+    assert!(metrics.lines().any(|line| line == "ryggrad_bridge_replays_running 0"), "{metrics}");
+    assert_eq!(ground.bridge.stop().await, Some(0));
+}

@@ -21,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 7] = ["nobody", "subscribe", "publish", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 7]); 25] = [
+const ROUTES: [(&str, &str, [&str; 7]); 29] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
@@ -40,6 +40,10 @@ const ROUTES: [(&str, &str, [&str; 7]); 25] = [
     ("POST", "/v1/subscriptions/ID/dead-letters/redrive", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("DELETE", "/v1/subscriptions/ID/dead-letters/{letter}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/subscriptions/ID/rewind", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/replays/{replay}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/replays/{replay}/cancel", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/tokens", ["401", "-operate", "-operate", "422", "-operate", "422", "422"]),
     ("GET", "/v1/tokens", ["401", "-operate", "-operate", "200", "-operate", "200", "200"]),
     ("DELETE", "/v1/tokens/ID", ["401", "-operate", "-operate", "404", "-operate", "404", "404"]),

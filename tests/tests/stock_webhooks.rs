@@ -56,7 +56,7 @@ fn record(offset: usize) -> LogRecord {
 }
 
 fn numbered(index: usize) -> Numbered {
-    Numbered { epoch: 2, number: index as u64 + 1 }
+    Numbered { epoch: 2, number: index as u64 + 1, replay: None }
 }
 
 /// What a parser should say of a record. Attributes as texts; `time` is left to each library's taste.

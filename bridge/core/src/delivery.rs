@@ -25,6 +25,8 @@ pub const CHALLENGE_TYPE: &str = "no.ryggrad.challenge.v1";
 /// Attributes of the delivery. They are strings: CloudEvents integers have 32 bits.
 const EPOCH: &str = "deliveryepoch";
 const NUMBER: &str = "deliverynumber";
+/// Which replay it belongs to; its numbers are that replay's own.
+const REPLAY: &str = "replay";
 
 /// Namespace of a batch's id. It is arbitrary and must never change.
 const BATCH_NAMESPACE: Uuid = Uuid::from_u128(0x0b7c_52f4_3d51_5f5e_8a7e_bb20_6d1c_9e02);
@@ -47,6 +49,8 @@ pub struct Numbered {
     pub epoch: u64,
     /// From 1.
     pub number: u64,
+    /// The replay whose numbers these are, if it is one's.
+    pub replay: Option<Uuid>,
 }
 
 /// `webhook-id` of a delivery: the same over retries and crashes, other for every subscription and
@@ -193,9 +197,13 @@ pub fn structured(rendered: &Rendered, numbered: &Numbered) -> Vec<u8> {
     event
 }
 
-fn append_structured(rendered: &Rendered, Numbered { epoch, number }: &Numbered, out: &mut Vec<u8>) {
+fn append_structured(rendered: &Rendered, Numbered { epoch, number, replay }: &Numbered, out: &mut Vec<u8>) {
     out.extend_from_slice(&rendered.0);
-    out.extend_from_slice(format!(",\"{EPOCH}\":\"{epoch}\",\"{NUMBER}\":\"{number}\"}}").as_bytes());
+    out.extend_from_slice(format!(",\"{EPOCH}\":\"{epoch}\",\"{NUMBER}\":\"{number}\"").as_bytes());
+    if let Some(replay) = replay {
+        out.extend_from_slice(format!(",\"{REPLAY}\":\"{replay}\"").as_bytes());
+    }
+    out.push(b'}');
 }
 
 /// The event in binary mode with its number.
@@ -205,8 +213,9 @@ pub fn binary(rendered: &RenderedBinary, numbered: &Numbered) -> Payload {
             Payload { content_type: STRUCTURED_JSON, headers: Vec::new(), body: Bytes::from(structured(rendered, numbered)) }
         }
         Parts::Binary { headers, data } => {
-            let number = [(EPOCH, numbered.epoch), (NUMBER, numbered.number)];
-            let number = number.into_iter().map(|(name, value)| (["ce-", name].concat(), value.to_string()));
+            let replay = numbered.replay.map(|replay| (REPLAY, replay.to_string()));
+            let number = [(EPOCH, numbered.epoch.to_string()), (NUMBER, numbered.number.to_string())];
+            let number = number.into_iter().chain(replay).map(|(name, value)| (["ce-", name].concat(), value));
             Payload { content_type: DATA_JSON, headers: headers.iter().cloned().chain(number).collect(), body: data.clone() }
         }
     }
@@ -239,7 +248,7 @@ fn json_text(event: &mut Vec<u8>, text: &str) {
 
 /// Whether a record may bring this attribute along: not what is the delivery's or the format's.
 pub(crate) fn is_free(name: &str) -> bool {
-    !matches!(name, EPOCH | NUMBER | "data" | "data_base64" | "datacontenttype")
+    !matches!(name, EPOCH | NUMBER | REPLAY | "data" | "data_base64" | "datacontenttype")
 }
 
 fn is_attribute_name(name: &str) -> bool {
@@ -270,7 +279,7 @@ mod tests {
     use ryggrad_schemas::virksomhet::{Virksomhet, VirksomhetEndret};
     use serde_json::json;
 
-    const NUMBER_7: Numbered = Numbered { epoch: 3, number: 7 };
+    const NUMBER_7: Numbered = Numbered { epoch: 3, number: 7, replay: None };
 
     fn record(with_value: bool) -> LogRecord {
         let attributes = Attributes {
@@ -303,6 +312,9 @@ mod tests {
         expected.extensions.extend([("deliveryepoch".to_owned(), "3".to_owned()), ("deliverynumber".to_owned(), "7".to_owned())]);
         let data = avro::decode_to_json(record.value.as_deref().unwrap()).unwrap();
         assert_eq!(parsed(&body), expected.to_structured(Some(data)));
+        let replayed = Numbered { replay: Some(Uuid::nil()), ..NUMBER_7 };
+        assert_eq!(parsed(&structured(&render(&record).unwrap(), &replayed))["replay"], Uuid::nil().to_string());
+        assert!(binary(&render_binary(&record).unwrap(), &replayed).headers.contains(&("ce-replay".to_owned(), Uuid::nil().to_string())));
         let text = String::from_utf8(body).unwrap();
         assert_eq!((text.matches("\"deliverynumber\"").count(), text.matches("\"data\"").count()), (1, 1), "{text}");
         assert_eq!(parsed(&render(&record).unwrap().unnumbered()).get("deliverynumber"), None);
@@ -358,7 +370,7 @@ mod tests {
         });
         assert_eq!(event, expected);
         assert_eq!(parsed(&structured(&void_notice(subscription, &NUMBER_7), &NUMBER_7))["id"], id);
-        for other in [void_notice(Uuid::nil(), &NUMBER_7), void_notice(subscription, &Numbered { epoch: 4, number: 7 })] {
+        for other in [void_notice(Uuid::nil(), &NUMBER_7), void_notice(subscription, &Numbered { epoch: 4, ..NUMBER_7 })] {
             assert_ne!(parsed(&other.unnumbered())["id"], id);
         }
     }

@@ -71,6 +71,8 @@ pub struct Hub {
     live_stored: BTreeMap<Place, i64>,
     stored_at_ms: u64,
     wakes: BTreeSet<(u64, MemberId)>,
+    /// Replays that have come to their end and of which that is not told yet.
+    finished: Vec<MemberId>,
     /// Kept from step to step, so that it need not grow again.
     machine_actions: Vec<machine::Action>,
 }
@@ -96,6 +98,7 @@ impl Hub {
             committing: None,
             stored_at_ms: 0,
             wakes: BTreeSet::new(),
+            finished: Vec::new(),
             machine_actions: Vec::new(),
         }
     }
@@ -115,7 +118,7 @@ impl Hub {
             Input::Attempted { member, address, attempt, outcome, answered, entropy } => {
                 // An answer about one event says nothing against the endpoint.
                 let heard = if answered && outcome == Outcome::Failed { Outcome::Hopeless } else { outcome };
-                self.gate.ended(now_ms, &address, heard, entropy);
+                self.gate.ended(now_ms, &address, (member, attempt), heard, entropy);
                 self.drive(now_ms, member, machine::Input::Attempted { attempt, outcome, entropy }, actions);
             }
             Input::Acknowledged { member, number } => self.drive(now_ms, member, machine::Input::Acknowledged { number }, actions),
@@ -136,7 +139,9 @@ impl Hub {
         if let Some(address) = &member.wish().address {
             self.gate.join(address);
         }
-        self.types.add(id, &member.wish().types);
+        if !member.is_replay() {
+            self.types.add(id, &member.wish().types);
+        }
         self.members.insert(id, member);
         self.make_hungry(id);
         // Whatever waits in the cursors may be due.
@@ -149,13 +154,16 @@ impl Hub {
     pub fn change(&mut self, now_ms: u64, id: MemberId, wish: Wish, actions: &mut Vec<Action>) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let before = std::mem::replace(&mut member.wish, wish.clone());
-        self.types.remove(id);
-        self.types.add(id, &wish.types);
+        let is_replay = member.is_replay();
+        if !is_replay {
+            self.types.remove(id);
+            self.types.add(id, &wish.types);
+        }
         if before.address != wish.address {
             let left = before.address.map(|address| self.gate.leave(&address, id)).unwrap_or_default();
             if let Some(address) = &wish.address {
                 self.gate.join(address);
-                left.into_iter().for_each(|attempt| self.gate.queue(address, id, attempt));
+                left.into_iter().for_each(|attempt| self.gate.queue(address, id, attempt, is_replay));
             }
         } else if let Some(address) = &wish.address {
             self.gate.forgive(address);
@@ -320,7 +328,7 @@ impl Hub {
             machine::Action::Attempt { attempt, deliveries } => {
                 let Some(address) = member.wish.address.clone() else { return };
                 member.attempts.insert(attempt, deliveries);
-                self.gate.queue(&address, id, attempt);
+                self.gate.queue(&address, id, attempt, member.is_replay());
             }
             machine::Action::Forget { place, offset } => {
                 member.kept.remove(&(place, offset));
@@ -349,6 +357,10 @@ impl Hub {
             if let Some(due_ms) = due_ms {
                 self.wakes.insert((due_ms, id));
             }
+        }
+        if member.is_replay() && !member.is_finished && member.is_done() {
+            member.is_finished = true;
+            self.finished.push(id);
         }
         if !member.rescans.is_empty() {
             self.make_hungry(id);
@@ -403,6 +415,7 @@ impl Hub {
         while let Some((address, id, attempt)) = self.gate.next(now_ms) {
             self.begin(now_ms, address, id, attempt, actions);
         }
+        actions.extend(self.finished.drain(..).map(Action::Finished));
     }
 
     /// An attempt has come through the gate: the last look before it leaves.
@@ -426,7 +439,7 @@ impl Hub {
                 return;
             }
         };
-        self.gate.ended(now_ms, &address, outcome, 0);
+        self.gate.ended(now_ms, &address, (id, attempt), outcome, 0);
         self.drive(now_ms, id, machine::Input::Attempted { attempt, outcome, entropy: 0 }, actions);
     }
 }

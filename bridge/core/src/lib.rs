@@ -23,6 +23,7 @@ pub mod patch;
 pub mod pull_cursor;
 pub mod record;
 pub mod removal;
+pub mod replay;
 pub mod retry;
 pub mod rewind;
 pub mod role;

@@ -217,6 +217,12 @@ impl Machine {
         self.books.pending
     }
 
+    /// Nothing is left to be delivered of what was looked at, nor to be stored.
+    pub fn is_at_rest(&self) -> bool {
+        let whole = || self.books.parts.values().all(|part| part.cursor.collapsed.is_empty());
+        self.books.pending == 0 && self.books.is_clear() && !self.books.has_changes() && whole()
+    }
+
     /// The oldest unsettled record of each partition.
     pub fn oldest_pending(&self) -> impl Iterator<Item = (Place, i64)> {
         self.books.parts.iter().filter_map(|(place, part)| Some((*place, *part.cursor.pending.first_key_value()?.0)))

@@ -13,7 +13,7 @@ use crate::subscription::Fault;
 pub const PLACES_MAX: usize = 1_024;
 
 const MEMBERS: [&str; 3] = ["to", "preview", "count"];
-const POINTS: &str = "\"beginning\", a time like 2026-01-31T08:00:00Z, or a list of {topic, partition, offset}";
+pub(crate) const POINTS: &str = "\"beginning\", a time like 2026-01-31T08:00:00Z, or a list of {topic, partition, offset}";
 
 /// A point in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Point {
 }
 
 /// A partition by its topic's name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Partition {
     /// The topic.
     pub topic: String,

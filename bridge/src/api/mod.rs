@@ -5,6 +5,7 @@ mod caller;
 mod dead_letters;
 mod pull;
 mod query;
+mod replays;
 mod rewind;
 mod secrets;
 mod socket;
@@ -101,6 +102,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
         .route("/v1/subscriptions/{id}/dead-letters/{letter}", delete(dead_letters::remove))
         .route("/v1/subscriptions/{id}/rewind", post(rewind::rewind))
+        .route("/v1/subscriptions/{id}/replays", post(replays::begin).get(replays::list))
+        .route("/v1/subscriptions/{id}/replays/{replay}", get(replays::show))
+        .route("/v1/subscriptions/{id}/replays/{replay}/cancel", post(replays::cancel))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))

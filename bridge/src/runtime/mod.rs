@@ -16,6 +16,7 @@ use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::hub::Guard;
 use ryggrad_bridge_core::machine::{DeadLetter, DisableReason, Mode};
 use ryggrad_bridge_core::removal::Leaving;
+use ryggrad_bridge_core::replay::Tally;
 use ryggrad_bridge_core::subscription::Subscription;
 use ryggrad_log::Connection;
 use ryggrad_schemas::Catalogue;
@@ -56,6 +57,8 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// Where it is told that the bridge has stopped a subscription.
     pub stopped: mpsc::Sender<Stopped>,
+    /// Where it is told that a replay has come to its end.
+    pub finished: mpsc::Sender<Uuid>,
     /// Cancelled when the store fails: nothing can be promised any more, so the process ends.
     pub fatal: CancellationToken,
 }
@@ -88,6 +91,24 @@ pub struct Running {
     pub target: Option<TargetOptions>,
     /// Whether attempts may be made.
     pub mode: Mode,
+    /// Set if it is a replay of another one.
+    pub replay: Option<ReplayOf>,
+}
+
+/// What makes a replay.
+pub struct ReplayOf {
+    /// Whose events it brings once more.
+    pub subscription: Uuid,
+    /// Where it ends in each partition.
+    pub until: BTreeMap<Place, i64>,
+}
+
+/// How far a replay is.
+pub struct ReplayProgress {
+    /// Where it is in each partition.
+    pub positions: BTreeMap<Place, i64>,
+    /// What became of its events.
+    pub tally: Tally,
 }
 
 enum Command {
@@ -100,6 +121,7 @@ enum Command {
     DropDeadLetter(Uuid, Place, i64, oneshot::Sender<bool>),
     Redrive(Uuid, Option<(Place, i64)>, oneshot::Sender<usize>),
     Rewind(Uuid, Vec<(Place, i64)>, oneshot::Sender<bool>),
+    Progress(Uuid, oneshot::Sender<Option<ReplayProgress>>),
     Positions(Uuid, oneshot::Sender<Option<BTreeMap<Place, i64>>>),
     Epoch(Uuid, oneshot::Sender<Option<u32>>),
     Fetch(Uuid, Option<u64>, usize, oneshot::Sender<Option<Fetched>>),
@@ -173,6 +195,11 @@ impl Engine {
     /// if it is in none of them further than that, nothing if it does not run.
     pub async fn rewind(&self, id: Uuid, targets: Vec<(Place, i64)>) -> Option<bool> {
         self.ask(|answer| Command::Rewind(id, targets, answer)).await
+    }
+
+    /// How far a replay is; nothing if it does not run.
+    pub async fn progress(&self, id: Uuid) -> Option<ReplayProgress> {
+        self.ask(|answer| Command::Progress(id, answer)).await?
     }
 
     /// Where it is in each partition.

@@ -42,6 +42,8 @@ const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// What the task keeps of a subscription beside the hub.
 struct Client {
     id: Uuid,
+    /// The subscription whose replay it is.
+    replay_of: Option<Uuid>,
     format: Format,
     target: Option<Arc<Target>>,
     log: VecDeque<LoggedAttempt>,
@@ -242,7 +244,8 @@ impl Runner {
                         continue;
                     };
                     let (subscription, format, target) = (client.id, client.format, client.target.clone());
-                    let job = Job { member, subscription, address, attempt, epoch, format, target, parcels };
+                    let is_replay = client.replay_of.is_some();
+                    let job = Job { member, subscription, is_replay, address, attempt, epoch, format, target, parcels };
                     let (context, ended) = (Arc::clone(&self.context), self.ended.0.clone());
                     // Nobody waits for it when the bridge has stopped.
                     tokio::spawn(async move { ended.send(job.run(&context).await).await });
@@ -252,10 +255,16 @@ impl Runner {
                         client.available.send_modify(|changes| *changes += 1);
                     }
                 }
+                Action::Finished(member) => {
+                    let Some(client) = self.clients.get(&member) else { continue };
+                    let (finished, id) = (self.context.finished.clone(), client.id);
+                    tokio::spawn(async move { finished.send(id).await });
+                }
                 Action::Rewound { member, place, to } => self.rewound(member, place, to),
                 Action::Disable { member, reason, address } => {
                     let Some(client) = self.clients.get(&member) else { continue };
-                    let told = Stopped { subscription: client.id, reason, sink: address.map(|address| address.to_string()) };
+                    let subscription = client.replay_of.unwrap_or(client.id);
+                    let told = Stopped { subscription, reason, sink: address.map(|address| address.to_string()) };
                     let stopped = self.context.stopped.clone();
                     // Not awaited here: the service that is told may be asking this task.
                     tokio::spawn(async move { stopped.send(told).await });
@@ -369,6 +378,7 @@ impl Runner {
             Command::DropDeadLetter(id, place, offset, answer) => drop(answer.send(self.drop_dead_letter(id, place, offset))),
             Command::Redrive(id, one, answer) => drop(answer.send(self.redrive(id, one))),
             Command::Rewind(id, targets, answer) => self.rewind(id, &targets, answer),
+            Command::Progress(id, answer) => drop(answer.send(self.progress(id))),
             Command::Positions(id, answer) => drop(answer.send(self.positions(id))),
             Command::Epoch(id, answer) => {
                 let epoch =
@@ -408,9 +418,11 @@ impl Runner {
     }
 
     fn add(&mut self, running: Running, stored: Stored) {
-        let Running { subscription, target, mode } = running;
+        let Running { subscription, target, mode, replay } = running;
         let now_ms = self.now_ms();
-        let newcomer = newcomer(&subscription, &stored, wish(&subscription, mode, &self.context.config), self.context.catalogue, now_ms);
+        let wish = wish(&subscription, mode, &self.context.config);
+        let (replay_of, until) = replay.map(|replay| (replay.subscription, replay.until)).unzip();
+        let newcomer = newcomer(&subscription, &stored, wish, until, self.context.catalogue, now_ms);
         let id = subscription.id;
         if stored.numbering != Some(newcomer.numbering) {
             // On disk before anybody can be told of it.
@@ -421,6 +433,7 @@ impl Runner {
         }
         let client = Client {
             id,
+            replay_of,
             format: subscription.delivery.format,
             target: target.and_then(|options| self.target(id, options)),
             log: VecDeque::new(),
@@ -434,11 +447,12 @@ impl Runner {
         self.members.insert(id, member);
         self.ids.insert(member, id.into_bytes());
         self.clients.insert(member, client);
-        self.context.telemetry.subscriptions.inc();
+        let telemetry = &self.context.telemetry;
+        if replay_of.is_some() { &telemetry.replays } else { &telemetry.subscriptions }.inc();
     }
 
     fn change(&mut self, running: Running) {
-        let Running { subscription, target, mode } = running;
+        let Running { subscription, target, mode, .. } = running;
         let Some(member) = self.members.get(&subscription.id).copied() else { return };
         let target = target.and_then(|options| self.target(subscription.id, options));
         if let Some(client) = self.clients.get_mut(&member) {
@@ -461,9 +475,11 @@ impl Runner {
         let Some(member) = self.members.remove(&id) else { return };
         self.hub.remove(member);
         self.ids.remove(&member);
-        self.clients.remove(&member);
+        let telemetry = &self.context.telemetry;
+        if let Some(client) = self.clients.remove(&member) {
+            if client.replay_of.is_some() { &telemetry.replays } else { &telemetry.subscriptions }.dec();
+        }
         self.context.noted.forgotten(id.into_bytes());
-        self.context.telemetry.subscriptions.dec();
     }
 
     fn gauges(&mut self) {

@@ -8,6 +8,7 @@
 
 mod deliveries;
 mod pace;
+mod replays;
 mod rewind;
 mod strongbox;
 mod trial;
@@ -34,6 +35,7 @@ use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
 pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
 use pace::Pace;
+pub use replays::Replays;
 use strongbox::Strongbox;
 use verification::Verifications;
 
@@ -66,6 +68,7 @@ pub enum ChangeError {
 /// All subscriptions.
 pub struct Subscriptions {
     facts: Facts,
+    replays: Replays,
     strongbox: Strongbox,
     cursor_key: CursorKey,
     context: Arc<Context>,
@@ -83,11 +86,19 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// Subscriptions as loaded from their topic; `start_all` puts them to work.
-    pub fn new(facts: Facts, seal: Seal, context: Arc<Context>, engine: Engine, loaded: BTreeMap<String, Subscription>) -> Self {
+    pub fn new(
+        facts: Facts,
+        replays: Replays,
+        seal: Seal,
+        context: Arc<Context>,
+        engine: Engine,
+        loaded: BTreeMap<String, Subscription>,
+    ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
         let stopping = CancellationToken::new();
         Self {
             facts,
+            replays,
             cursor_key: CursorKey::new(&seal.derive("pull cursors")),
             strongbox: Strongbox::new(seal),
             engine,
@@ -114,6 +125,7 @@ impl Subscriptions {
                 self.retire_secrets_in_time(&subscription);
             }
         }
+        self.start_replays(&mut stored).await?;
         if !stored.is_empty() {
             let gone = stored.into_keys().map(|subscription| Change::Forget { subscription }).collect();
             self.context.writer.commit(gone).await?;
@@ -282,6 +294,7 @@ impl Subscriptions {
             && let Some(running) = self.running(&after)
         {
             self.engine.change(running).await;
+            self.change_replays(&after).await;
         }
         Ok(Some(after))
     }
@@ -293,6 +306,7 @@ impl Subscriptions {
         self.known.write().await.remove(&id);
         self.verifications.forget(id);
         self.engine.remove(id).await;
+        self.forget_replays(id).await?;
         // If this is lost in a crash, the next start forgets them.
         self.context.writer.commit(vec![Change::Forget { subscription: id.into_bytes() }]).await?;
         Ok(())
@@ -328,7 +342,7 @@ impl Subscriptions {
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
         let opens = target.is_some() || subscription.channel.is_fetched();
-        opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription) })
+        opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription), replay: None })
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {

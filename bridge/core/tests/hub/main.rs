@@ -61,6 +61,7 @@ fn random_step(rig: &mut Rig) {
         982..984 if has(rig, Fault::Restart) => rig.restart(),
         984..992 => rig.redrive(),
         992..996 if has(rig, Fault::Rewind) => rig.rewind(),
+        996..998 if has(rig, Fault::Replay) => rig.replay(),
         _ => {}
     }
 }

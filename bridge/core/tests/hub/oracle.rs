@@ -147,7 +147,8 @@ fn conserved(log: &Log, subscription: &Subscription, round: Round) -> Result<(),
 /// Whether a record was asked for by all filters, and by any, from its publication or the round's
 /// beginning up to a step.
 fn wanted(subscription: &Subscription, round: Round, entry: &Entry, to_step: u64) -> (bool, bool) {
-    if entry.offset < round.from {
+    let past_end = subscription.until.as_ref().is_some_and(|until| entry.offset >= until[&round.place]);
+    if entry.offset < round.from || past_end {
         return (false, false);
     }
     let (mut always, mut ever) = (true, false);

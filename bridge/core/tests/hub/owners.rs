@@ -3,6 +3,8 @@
 //!
 //! Must never leave the world's books and the hub with different wishes.
 
+use std::collections::BTreeMap;
+
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::hub::{Input, MemberId};
 use ryggrad_bridge_core::machine::DeadLetter;
@@ -108,6 +110,9 @@ impl Rig {
     /// Back to somewhere, more often than not a little; in one partition or in several.
     pub fn rewind(&mut self) {
         let index = self.brings(Fault::Rewind);
+        if self.subscriptions[index].until.is_some() {
+            return;
+        }
         let member = self.subscriptions[index].member;
         let mut targets = Vec::new();
         for place in places() {
@@ -128,6 +133,35 @@ impl Rig {
         let mut actions = Vec::new();
         self.hub.rewind(self.now_ms, member, &targets, &mut actions);
         self.act(actions);
+    }
+
+    /// A part of the log once more, beside what is live.
+    pub fn replay(&mut self) {
+        let index = self.brings(Fault::Replay);
+        let (mut from, mut until) = (BTreeMap::new(), BTreeMap::new());
+        for place in places() {
+            let mut point = || {
+                self.log.start(place) + self.random.below((self.log.end(place) - self.log.start(place) + 1).cast_unsigned()).cast_signed()
+            };
+            let (one, other) = (point(), point());
+            from.insert(place, one.min(other));
+            until.insert(place, one.max(other));
+        }
+        let address = self.subscriptions[index].address.clone();
+        let replay = Subscription::new(&mut self.random, &self.plan, false, address, from, self.step).replay(until);
+        self.subscriptions.push(replay);
+        self.join(self.subscriptions.len() - 1);
+    }
+
+    /// A replay has come to its end.
+    pub(super) fn finished(&mut self, member: MemberId) {
+        // It may have ended as soon as it began, before its name is known here.
+        let index = self.index(member).unwrap_or(self.subscriptions.len() - 1);
+        self.coverage.saw("replayed to the end");
+        if self.subscriptions[index].until.is_none() {
+            return self.violate("what is no replay has come to an end".to_owned());
+        }
+        self.subscriptions[index].finished = true;
     }
 
     /// The hub has gone back: what was set aside from there on is no more.

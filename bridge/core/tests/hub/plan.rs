@@ -41,9 +41,11 @@ pub enum Fault {
     Restart,
     /// The owner wants a part of the log once more.
     Rewind,
+    /// The same beside what is live.
+    Replay,
 }
 
-pub const ALL: [Fault; 18] = [
+pub const ALL: [Fault; 19] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
@@ -62,6 +64,7 @@ pub const ALL: [Fault; 18] = [
     Fault::Replace,
     Fault::Restart,
     Fault::Rewind,
+    Fault::Replay,
 ];
 
 /// What a planted bug does between hub and world.
@@ -92,9 +95,11 @@ pub enum Bug {
     RewindUnderOldNames,
     RewindForgetsNumbers,
     RewindDisowns,
+    ReplayPastItsEnd,
+    ReplayLostInACrash,
 }
 
-pub const BUGS: [Bug; 24] = [
+pub const BUGS: [Bug; 26] = [
     Bug::SettleBeforeAnswer,
     Bug::DropOnFailure,
     Bug::OvertakeWithinKey,
@@ -119,6 +124,8 @@ pub const BUGS: [Bug; 24] = [
     Bug::RewindUnderOldNames,
     Bug::RewindForgetsNumbers,
     Bug::RewindDisowns,
+    Bug::ReplayPastItsEnd,
+    Bug::ReplayLostInACrash,
 ];
 
 /// One schedule.

@@ -124,7 +124,11 @@ impl Rig {
     pub(super) fn join(&mut self, index: usize) {
         self.step += 1;
         let mut actions = Vec::new();
-        let member = self.hub.add(self.now_ms, self.subscriptions[index].newcomer(), &mut actions);
+        let mut newcomer = self.subscriptions[index].newcomer();
+        if self.plan.bug == Bug::ReplayPastItsEnd {
+            newcomer.until.iter_mut().flat_map(BTreeMap::values_mut).for_each(|until| *until += 3);
+        }
+        let member = self.hub.add(self.now_ms, newcomer, &mut actions);
         self.subscriptions[index].member = member;
         self.act(actions);
     }
@@ -161,6 +165,7 @@ impl Rig {
                         self.subscriptions[index].has_news = true;
                     }
                 }
+                Action::Finished(member) => self.finished(member),
                 Action::Rewound { member, place, to } => self.rewound(member, place, to),
                 Action::Disable { member, reason, .. } => self.disabled(member, reason),
             }
@@ -405,7 +410,15 @@ impl Rig {
         }
         self.hub = start(self.limits, &self.known, self.plan.bug == Bug::SendWithheld, &self.live);
         for index in 0..self.subscriptions.len() {
+            let is_replay = self.subscriptions[index].until.is_some();
+            if is_replay && self.plan.bug == Bug::ReplayLostInACrash {
+                // Ids begin anew.
+                self.subscriptions[index].member = MemberId(u32::MAX);
+                continue;
+            }
             let subscription = &mut self.subscriptions[index];
+            // Told again, or not yet.
+            subscription.finished = false;
             // Whoever fetches comes anew, and looks once.
             subscription.has_news = true;
             if subscription.removed {
@@ -457,6 +470,9 @@ impl Rig {
     /// Whether there is nothing left to do.
     pub fn rests(&self) -> bool {
         let idle = |subscription: &Subscription| {
+            if subscription.finished {
+                return true;
+            }
             if self.mute.as_ref() == Some(&subscription.address) && !subscription.fetches {
                 return true;
             }

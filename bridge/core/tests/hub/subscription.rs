@@ -9,7 +9,7 @@ use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::{MemberId, Newcomer, Parcel, Wish};
 use ryggrad_bridge_core::machine::{DeadLetter, Delivery, Mode, Numbering};
-use ryggrad_bridge_core::settings::Order;
+use ryggrad_bridge_core::settings::{OnExhausted, Order};
 
 use super::log::{FILTERS, KEYS, Log};
 use super::plan::{Choice, Fault, Plan};
@@ -78,6 +78,10 @@ pub struct Subscription {
     pub running: bool,
     /// It was removed.
     pub removed: bool,
+    /// It is a replay, which ends here.
+    pub until: Option<BTreeMap<Place, i64>>,
+    /// The hub has told that it came to its end.
+    pub finished: bool,
     /// From which offset on it is to get what, at first and after each time it went back.
     pub rounds: Vec<Round>,
     /// The same, as far as the disk does not know of it.
@@ -123,6 +127,8 @@ impl Subscription {
             },
             rounds: from.iter().map(|(place, from)| Round { place: *place, generation: 0, from: *from, since: step }).collect(),
             unstored_rounds: Vec::new(),
+            until: None,
+            finished: false,
             filter,
             filters: vec![(step, FILTERS[filter].2)],
             took: Vec::new(),
@@ -158,6 +164,7 @@ impl Subscription {
             numbering: self.disk.numbering,
             cursors: self.disk.cursors.iter().map(|(place, cursor)| (*place, cursor.clone())).collect(),
             dead_letters: self.disk.letters.len(),
+            until: self.until.clone(),
         }
     }
 
@@ -171,6 +178,16 @@ impl Subscription {
         self.in_flight_max = self.in_flight_max.max(choice.limits.in_flight_max);
         self.pending_max = self.pending_max.max(choice.limits.pending_max);
         self.choice = choice;
+        if self.until.is_some() {
+            self.choice.policy.on_exhausted = OnExhausted::Skip;
+        }
+    }
+
+    /// A replay of a part of the log.
+    pub fn replay(mut self, until: BTreeMap<Place, i64>) -> Self {
+        // One that blocks or parks would never end.
+        self.choice.policy.on_exhausted = OnExhausted::Skip;
+        Self { until: Some(until), ..self }
     }
 
     /// The hub has gone back.

@@ -9,10 +9,11 @@ use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::delivery::{Numbered, structured, void_notice};
 use ryggrad_bridge_core::hub::Input;
 use ryggrad_bridge_core::machine::Numbering;
+use ryggrad_bridge_core::replay::Tally;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::{Fetched, status};
+use super::super::{Fetched, ReplayProgress, status};
 use super::Runner;
 
 impl Runner {
@@ -24,7 +25,7 @@ impl Runner {
         let acknowledged = pending.min().unwrap_or(next) - 1;
         let parcels = self.hub.fetch(member, after.unwrap_or(acknowledged), limit);
         let events = parcels.iter().map(|parcel| {
-            let number = Numbered { epoch: epoch.into(), number: parcel.delivery.number };
+            let number = Numbered { epoch: epoch.into(), number: parcel.delivery.number, replay: None };
             let rendered = parcel.record.as_ref().and_then(|record| record.rendered().ok());
             let body = rendered.map_or_else(|| structured(&void_notice(id, &number), &number), |event| structured(event, &number));
             (parcel.delivery.number, Bytes::from(body))
@@ -52,6 +53,16 @@ impl Runner {
             json!(member.wish().address.as_ref().and_then(|address| self.hub.gate().endpoint(address)).map(status::of_endpoint));
         shown["trouble"] = json!(self.troubles.borrow().values().next());
         Some(shown)
+    }
+
+    /// How far a replay is. What is numbered was matched; what is not pending any more was delivered,
+    /// withheld or set aside.
+    pub(super) fn progress(&self, id: Uuid) -> Option<ReplayProgress> {
+        let member = self.members.get(&id).copied()?;
+        let (client, machine) = (self.clients.get(&member)?, self.hub.member(member)?.machine());
+        let (matched, set_aside) = (machine.numbering().next - 1, client.dead_letters.len() as u64);
+        let delivered = matched.saturating_sub(machine.pending() as u64 + set_aside);
+        Some(ReplayProgress { positions: self.positions(id)?, tally: Tally { matched, delivered, set_aside } })
     }
 
     /// Where it is in each partition; `None` if it does not run.

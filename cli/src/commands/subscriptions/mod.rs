@@ -17,6 +17,7 @@ use crate::exit::{Code, Stop};
 use crate::output::{Format, Output, cell, note};
 use request::{CreateArgs, UpdateArgs, body, patch};
 use rewind::RewindArgs;
+pub use rewind::show_stretches;
 
 /// What to type for what.
 pub const EXAMPLES: &str = "\
@@ -101,6 +102,15 @@ pub enum Command {
     },
     /// Takes a subscription back in the log. A dry run unless --execute is given.
     Rewind(RewindArgs),
+    /// Lists replays (ryggrad replay … --to subscription:ID), the newest first.
+    Replays(Id),
+    /// Ends a replay for good.
+    CancelReplay {
+        /// The subscription's id, as `list` shows it.
+        id: String,
+        /// The replay's id.
+        replay: String,
+    },
     /// Lists events that were set aside.
     DeadLetters {
         /// The subscription's id, as `list` shows it.
@@ -239,6 +249,12 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             let answer = act(&id, "dead-letters/redrive", Some(&letter.unwrap_or_else(|| json!({})))).await?;
             print_one(&mut output, format, &answer)?;
         }
+        Command::Replays(Id { id }) => {
+            let answer = bridge.get(&["v1", "subscriptions", &id, "replays"]).await?;
+            let members = ["id", "state", "share_done", "matched", "delivered", "set_aside", "started_at", "ended_at"];
+            rows(&mut output, format, &answer["replays"], &members, "There has been no replay.")?;
+        }
+        Command::CancelReplay { id, replay } => print_one(&mut output, format, &act(&id, &format!("replays/{replay}/cancel"), None).await?)?,
         Command::Discard { id, letter } => {
             bridge.delete(&["v1", "subscriptions", &id, "dead-letters", &letter]).await?;
             note(format!("{letter} is forgotten."));
