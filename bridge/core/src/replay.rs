@@ -261,7 +261,7 @@ impl Replay {
             retry_horizon_ms: delivery.retry_horizon_ms.min(RETRY_HORIZON_MS),
             // The subscription itself is told when its endpoint is gone.
             disable_after_ms: u64::MAX,
-            ..delivery.clone()
+            ..*delivery
         }
     }
 }

@@ -100,6 +100,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}/attempts", get(attempts::list))
         .route("/v1/subscriptions/{id}/dead-letters", get(dead_letters::list))
         .route("/v1/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/v1/subscriptions/{id}/dead-letters/discard", post(dead_letters::discard))
         .route("/v1/subscriptions/{id}/dead-letters/{letter}", delete(dead_letters::remove))
         .route("/v1/subscriptions/{id}/rewind", post(rewind::rewind))
         .route("/v1/subscriptions/{id}/replays", post(replays::begin).get(replays::list))

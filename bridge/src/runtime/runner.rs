@@ -375,8 +375,8 @@ impl Runner {
             Command::DeadLetters(id, answer) => {
                 let _ = answer.send(self.client(id).map(|client| client.dead_letters.clone()).unwrap_or_default());
             }
-            Command::DropDeadLetter(id, place, offset, answer) => drop(answer.send(self.drop_dead_letter(id, place, offset))),
-            Command::Redrive(id, one, answer) => drop(answer.send(self.redrive(id, one))),
+            Command::Discard(id, letters, answer) => drop(answer.send(self.discard(id, &letters))),
+            Command::Redrive(id, letters, answer) => drop(answer.send(self.redrive(id, &letters))),
             Command::Rewind(id, targets, answer) => self.rewind(id, &targets, answer),
             Command::Progress(id, answer) => drop(answer.send(self.progress(id))),
             Command::Positions(id, answer) => drop(answer.send(self.positions(id))),

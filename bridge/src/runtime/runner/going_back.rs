@@ -9,6 +9,7 @@ use ryggrad_store::Change;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::super::Letters;
 use super::Runner;
 
 impl Runner {
@@ -38,32 +39,36 @@ impl Runner {
         self.context.telemetry.rewinds.inc();
     }
 
-    pub(super) fn redrive(&mut self, id: Uuid, one: Option<(Place, i64)>) -> usize {
+    /// Takes up parked keys again.
+    pub(super) fn redrive(&mut self, id: Uuid, letters: &Letters) -> usize {
         let now_ms = self.now_ms();
-        let Some(member) = self.members.get(&id).copied() else { return 0 };
-        let Some(client) = self.clients.get_mut(&member) else { return 0 };
-        let wanted =
-            |letter: &DeadLetter| letter.parked && one.is_none_or(|(place, offset)| (letter.place, letter.offset) == (place, offset));
-        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut client.dead_letters).into_iter().partition(|(letter, _)| wanted(letter));
-        client.dead_letters = left;
-        for (letter, _) in &taken {
-            self.extra.push(Change::ForgetDeadLetter { subscription: id.into_bytes(), place: letter.place, offset: letter.offset });
-            self.hub.redrive(now_ms, member, *letter, &mut self.actions);
+        let taken = self.take_letters(id, letters, true);
+        if let Some(member) = self.members.get(&id).copied().filter(|_| !letters.preview) {
+            taken.iter().for_each(|letter| self.hub.redrive(now_ms, member, *letter, &mut self.actions));
         }
         taken.len()
     }
 
-    pub(super) fn drop_dead_letter(&mut self, id: Uuid, place: Place, offset: i64) -> bool {
-        let Some(member) = self.members.get(&id).copied() else { return false };
-        let Some(client) = self.clients.get_mut(&member) else { return false };
-        let before = client.dead_letters.len();
-        // One with a parked key behind it is taken up again, never forgotten.
-        client.dead_letters.retain(|(letter, _)| letter.parked || (letter.place, letter.offset) != (place, offset));
-        let found = client.dead_letters.len() < before;
-        if found {
-            let left = client.dead_letters.len();
+    /// Forgets what was set aside alone. One with a parked key behind it is taken up again, never forgotten.
+    pub(super) fn discard(&mut self, id: Uuid, letters: &Letters) -> usize {
+        let taken = self.take_letters(id, letters, false);
+        if let Some(member) = self.members.get(&id).copied().filter(|_| !letters.preview) {
+            let left = self.clients.get(&member).map_or(0, |client| client.dead_letters.len());
             self.hub.set_dead_letters(member, left);
-            self.extra.push(Change::ForgetDeadLetter { subscription: id.into_bytes(), place, offset });
+        }
+        taken.len()
+    }
+
+    /// Takes them out of what is set aside, unless that is only a preview.
+    fn take_letters(&mut self, id: Uuid, letters: &Letters, parked: bool) -> Vec<DeadLetter> {
+        let Some(client) = self.members.get(&id).and_then(|member| self.clients.get_mut(member)) else { return Vec::new() };
+        let meant = |(letter, at_ms): &(DeadLetter, u64)| letter.parked == parked && letters.take(letter, *at_ms);
+        let found: Vec<DeadLetter> = client.dead_letters.iter().filter(|one| meant(one)).map(|(letter, _)| *letter).collect();
+        if !letters.preview {
+            client.dead_letters.retain(|one| !meant(one));
+            let subscription = id.into_bytes();
+            let forget = |letter: &DeadLetter| Change::ForgetDeadLetter { subscription, place: letter.place, offset: letter.offset };
+            self.extra.extend(found.iter().map(forget));
         }
         found
     }

@@ -42,13 +42,15 @@ async fn rows(bridge: &Bridge, id: &str, point: &Value) -> anyhow::Result<Vec<Ro
 /// Where a subscription is.
 pub async fn show(bridge: &Bridge, id: &str, topics: &[String], output: &mut Output, format: Format) -> anyhow::Result<()> {
     let rows = rows(bridge, id, &json!("beginning")).await?;
-    let shown = rows.iter().filter(|row| topics.is_empty() || topics.contains(&row.place.0));
+    let mut shown = rows.iter().filter(|row| topics.is_empty() || topics.contains(&row.place.0));
     let lag = |row: &Row| row.marks.high.saturating_sub(row.position).max(0);
     match format {
-        Format::Ndjson => shown.map(|row| output.object(&json!({
-            "subscription": id, "topic": row.place.0, "partition": row.place.1, "current_offset": row.position,
-            "log_end_offset": row.marks.high, "lag": lag(row),
-        }))).collect::<Result<(), _>>()?,
+        Format::Ndjson => shown.try_for_each(|row| {
+            output.object(&json!({
+                "subscription": id, "topic": row.place.0, "partition": row.place.1, "current_offset": row.position,
+                "log_end_offset": row.marks.high, "lag": lag(row),
+            }))
+        })?,
         Format::Table => {
             let cells = |row: &Row| {
                 let numbers = [row.position, row.marks.high, lag(row)].map(|number| number.to_string());
@@ -79,7 +81,9 @@ pub async fn reset(bridge: &Bridge, id: &str, args: &ResetArgs, output: &mut Out
         changes.push((row.place, set));
     }
     if changes.is_empty() {
-        return Err(Stop::usage("the subscription reads none of these partitions", "ryggrad offsets show --subscription tells which").into());
+        return Err(
+            Stop::usage("the subscription reads none of these partitions", "ryggrad offsets show --subscription tells which").into()
+        );
     }
     print(&changes, id, args.export, format, output)?;
     if !args.execute {

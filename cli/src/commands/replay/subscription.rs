@@ -29,7 +29,9 @@ pub fn check_usage(args: &Args) -> Result<(), Stop> {
         (args.again || args.repartition, "--again or --repartition"),
     ];
     match given.iter().find(|(is_given, _)| *is_given) {
-        Some((_, name)) => Err(Stop::usage(format!("{name} is not for replays to a subscription"), "leave it out; --from 0:1200,3:17 names partitions")),
+        Some((_, name)) => {
+            Err(Stop::usage(format!("{name} is not for replays to a subscription"), "leave it out; --from 0:1200,3:17 names partitions"))
+        }
         None => Ok(()),
     }
 }
@@ -63,7 +65,13 @@ async fn follow(bridge: &Bridge, id: &str, replay: &str, begun: &Value, stop: &C
         parts(&shown).iter().for_each(|(index, part)| progress.reach(*index, number(part, "position")));
         if shown["state"] != "running" {
             drop(progress);
-            note(format!("replay {}: matched {}, delivered {}, set aside {}", shown["state"].as_str().unwrap_or_default(), shown["matched"], shown["delivered"], shown["set_aside"]));
+            note(format!(
+                "replay {}: matched {}, delivered {}, set aside {}",
+                shown["state"].as_str().unwrap_or_default(),
+                shown["matched"],
+                shown["delivered"],
+                shown["set_aside"]
+            ));
             return Ok(if shown["state"] == "finished" { Code::Ok } else { Code::Failure });
         }
         tokio::select! {
@@ -96,7 +104,10 @@ fn request(args: &Args) -> Result<Value, Stop> {
     }
     for (name, pattern) in &args.headers {
         let Some(attribute) = name.strip_prefix("ce_") else {
-            return Err(Stop::usage(format!("the header {name} is no attribute of the event"), "only ce_NAME can be selected for a subscription"));
+            return Err(Stop::usage(
+                format!("the header {name} is no attribute of the event"),
+                "only ce_NAME can be selected for a subscription",
+            ));
         };
         filters.push(fits(attribute, pattern));
     }

@@ -130,13 +130,16 @@ pub enum Command {
         #[arg(value_name = "DEAD LETTER", value_parser = letter)]
         letter: Option<Value>,
     },
-    /// Forgets one event that was set aside, for good.
+    /// Forgets what was set aside and no key waits behind, for good: one, or all.
     Discard {
         /// The subscription's id, as `list` shows it.
         id: String,
         /// The one, as `dead-letters` shows it.
-        #[arg(value_name = "DEAD LETTER")]
-        letter: String,
+        #[arg(value_name = "DEAD LETTER", value_parser = letter, required_unless_present = "all")]
+        letter: Option<Value>,
+        /// All of them.
+        #[arg(long, conflicts_with = "letter")]
+        all: bool,
     },
     /// Fetches events of a subscription with channel pull, one JSON object a line.
     Pull(PullArgs),
@@ -254,10 +257,12 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             let members = ["id", "state", "share_done", "matched", "delivered", "set_aside", "started_at", "ended_at"];
             rows(&mut output, format, &answer["replays"], &members, "There has been no replay.")?;
         }
-        Command::CancelReplay { id, replay } => print_one(&mut output, format, &act(&id, &format!("replays/{replay}/cancel"), None).await?)?,
-        Command::Discard { id, letter } => {
-            bridge.delete(&["v1", "subscriptions", &id, "dead-letters", &letter]).await?;
-            note(format!("{letter} is forgotten."));
+        Command::CancelReplay { id, replay } => {
+            print_one(&mut output, format, &act(&id, &format!("replays/{replay}/cancel"), None).await?)?
+        }
+        Command::Discard { id, letter, .. } => {
+            let answer = act(&id, "dead-letters/discard", Some(&letter.unwrap_or_else(|| json!({})))).await?;
+            print_one(&mut output, format, &answer)?;
         }
         Command::Rewind(args) => rewind::run(&bridge, &mut output, format, args).await?,
         Command::Pull(pull) => pull_events(&bridge, &mut output, pull).await?,
