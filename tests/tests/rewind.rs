@@ -85,7 +85,10 @@ impl Ground {
 
     fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let (bridge, token) = (self.scenario.bridge_url(), self.caller.token().to_owned());
-        command(self.scenario.folder.path(), &[arguments, &["--bridge", &bridge, "--token", &token]].concat())
+        // The receiver lives on the same threads.
+        tokio::task::block_in_place(|| {
+            command(self.scenario.folder.path(), &[arguments, &["--bridge", &bridge, "--token", &token]].concat())
+        })
     }
 }
 
