@@ -78,6 +78,8 @@ pub struct BridgeConfig {
     pub subscriptions_per_organisation_max: usize,
     /// Subscriptions in all.
     pub subscriptions_max: usize,
+    /// Running replays of one subscription.
+    pub replays_per_subscription_max: usize,
     /// WebSocket connections.
     pub sockets_max: usize,
     /// Watch lists of one organisation.
@@ -138,6 +140,7 @@ impl Default for BridgeConfig {
             answer_bytes_max: 64 * 1024,
             subscriptions_per_organisation_max: 1_000,
             subscriptions_max: 10_000,
+            replays_per_subscription_max: 2,
             sockets_max: 10_000,
             watch_lists_per_organisation_max: 1_000,
             watch_lists_max: 10_000,

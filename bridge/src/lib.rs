@@ -13,6 +13,7 @@
 mod api;
 pub mod channel;
 mod config;
+mod counting;
 mod facts;
 mod hexadecimal;
 mod lifecycle;

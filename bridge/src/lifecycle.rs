@@ -15,7 +15,7 @@ use ryggrad_bridge_core::machine::DisableReason;
 use ryggrad_bridge_core::watch_list::Fingerprints;
 use ryggrad_log::{Appender, Connection, Moment, Pulse, Remedy, Seal, cluster_id, offsets_of, topics};
 use ryggrad_schemas::Catalogue;
-use ryggrad_schemas::catalogue::topics::{CURSORS, SUBSCRIPTIONS, TOKENS};
+use ryggrad_schemas::catalogue::topics::{CURSORS, REPLAYS, SUBSCRIPTIONS, TOKENS};
 use ryggrad_store::{Bound, Loaded, OpenError, Store, SubscriptionId, Writer};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -32,7 +32,7 @@ use crate::removals::{Removals, TooMany};
 use crate::runtime::{Context, Engine, Stopped, changelog};
 use crate::schema_import::{ImportError, Registry as SchemaRegistry};
 use crate::sockets::Sockets;
-use crate::subscriptions::{ChangeError, Subscriptions};
+use crate::subscriptions::{ChangeError, Replays, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
 use crate::watch_lists::{LoadError, WatchLists, Watched};
@@ -159,6 +159,7 @@ async fn work(
     let store = Store::open(&config.data)?.store;
     let fatal = CancellationToken::new();
     let (stopped, mut stopped_inbox) = mpsc::channel(64);
+    let (finished, mut finished_inbox) = mpsc::channel(64);
     let context = Arc::new(Context {
         connection: connection.clone(),
         catalogue: Catalogue::built_in(),
@@ -170,6 +171,7 @@ async fn work(
         watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
         stopped,
+        finished,
         fatal: fatal.clone(),
     });
     if let Some(address) = &config.schema_registry {
@@ -210,6 +212,12 @@ async fn work(
             () = fatal.cancelled() => return Err(BridgeError::StoreFailed),
             Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
             Some(told) = stopped_inbox.recv() => disable(&ready.subscriptions, told).await,
+            Some(replay) = finished_inbox.recv() => {
+                if let Err(error) = ready.subscriptions.replay_finished(replay).await {
+                    // After a restart it is found finished again.
+                    tracing::warn!(%replay, %error, "a replay that has come to its end could not be marked so");
+                }
+            }
             () = tokio::time::sleep(PULSE) => feel(shared, &telemetry, &store, &pulse).await,
         }
     }
@@ -250,6 +258,8 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let tokens = Facts::new(TOKENS, Arc::clone(&appender));
     let tokens = Tokens::new(tokens.clone(), tokens.load(connection, timeout_ms).await?);
     let cursors = Facts::new(CURSORS, Arc::clone(&appender));
+    let replays = Facts::new(REPLAYS, Arc::clone(&appender));
+    let replays = Replays::new(replays.clone(), replays.load(connection, timeout_ms).await?);
     let subscriptions = Facts::new(SUBSCRIPTIONS, Arc::clone(&appender));
     let loaded = subscriptions.load(connection, timeout_ms).await?;
     let (watched, telemetry) = (Arc::clone(&context.watched), context.telemetry.clone());
@@ -260,8 +270,9 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     })?);
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
-    let subscriptions = Arc::new(Subscriptions::new(subscriptions, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded));
-    Ok(Found { ready: Ready { subscriptions, tokens, watch_lists }, stored, cursors })
+    let subscriptions =
+        Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded);
+    Ok(Found { ready: Ready { subscriptions: Arc::new(subscriptions), tokens, watch_lists }, stored, cursors })
 }
 
 /// What is stored. A store that is new, or has lost something, is filled up from the changelog.

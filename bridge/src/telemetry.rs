@@ -37,6 +37,10 @@ pub struct Telemetry {
     pub withheld: Counter,
     /// Expressions of filters that met an error, over all subscriptions.
     pub filter_errors: Counter,
+    /// Running replays.
+    pub replays: Gauge,
+    /// Partitions in which a subscription went back.
+    pub rewinds: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
     /// Watch lists; the limit is `watch_lists_max`.
@@ -88,6 +92,8 @@ impl Telemetry {
             compacted: Counter::default(),
             withheld: Counter::default(),
             filter_errors: Counter::default(),
+            replays: Gauge::default(),
+            rewinds: Counter::default(),
             removed_keys: Gauge::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
@@ -120,6 +126,8 @@ impl Telemetry {
         bridge.register("records_compacted", "Pending records that compaction took", metrics.compacted.clone());
         bridge.register("records_withheld", "Wanted records of keys that were removed", metrics.withheld.clone());
         bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
+        bridge.register("replays_running", "Running replays", metrics.replays.clone());
+        bridge.register("rewinds", "Partitions in which a subscription went back", metrics.rewinds.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());

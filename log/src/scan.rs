@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use ryggrad_schemas::LogRecord;
 
 use crate::connection::Listener;
 use crate::publisher::blocking;
@@ -58,6 +59,21 @@ impl Lent<'_> {
     /// Value; `None` is a tombstone.
     pub fn value(&self) -> Option<&[u8]> {
         self.0.payload()
+    }
+
+    /// All of it but its value, of which it only tells whether there is one: what filters see.
+    pub fn head(&self, topic: &str) -> LogRecord {
+        let text = |value: Option<&[u8]>| value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default().to_owned();
+        let headers: Vec<(String, String)> = self.headers().map(|(name, value)| (name.to_owned(), text(value))).collect();
+        LogRecord {
+            topic: topic.to_owned(),
+            partition: self.partition(),
+            offset: self.offset(),
+            timestamp_ms: self.timestamp_ms(),
+            key: self.key().map(str::to_owned),
+            value: self.value().map(|_| Vec::new()),
+            headers: headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        }
     }
 
     /// The first header of that name, if it is UTF-8.

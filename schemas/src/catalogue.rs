@@ -23,6 +23,8 @@ pub mod topics {
     pub const QUARANTINE: &str = "ryggrad.quarantine";
     /// Keys removed for legal reasons.
     pub const REMOVED: &str = "ryggrad.removed";
+    /// What is delivered once more, beside what is live.
+    pub const REPLAYS: &str = "ryggrad.replays";
     /// Who gets what where.
     pub const SUBSCRIPTIONS: &str = "ryggrad.subscriptions";
     /// Locally issued access tokens.

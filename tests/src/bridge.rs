@@ -57,8 +57,8 @@ impl Caller {
     }
 
     /// What it shows at the door.
-    pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
     }
 
     /// Asks for server-sent events; none if the bridge can't be reached.

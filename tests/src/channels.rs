@@ -414,7 +414,7 @@ impl Socket {
     ) -> Result<(Self, tungstenite::handshake::client::Response), u16> {
         let address = caller.base().replace("http://", "");
         let mut request = format!("ws://{address}/v1/subscriptions/{id}/socket{query}").into_client_request().unwrap();
-        let token = caller.token().unwrap_or_default();
+        let token = caller.token();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         if !protocol.is_empty() {
             request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());

@@ -124,7 +124,10 @@ async fn a_parked_key_waits_as_a_whole_and_comes_back_in_order() {
     assert_eq!(ground.caller.delete(&letter).await.0, 404, "one with a key behind it is not forgotten");
 
     ground.refused.lock().unwrap().clear();
-    assert_eq!(ground.caller.post(&format!("{letters}/redrive"), json!({})).await, (200, json!({"redriven": 1})));
+    assert_eq!(ground.caller.post(&format!("{letters}/redrive"), json!({"key": bad, "preview": true})).await.1["redriven"], 1);
+    assert_eq!(ground.caller.post(&format!("{letters}/redrive"), json!({"key": key(2)})).await.1["redriven"], 0);
+    let redriven = ground.caller.post(&format!("{letters}/redrive"), json!({"key": bad})).await;
+    assert_eq!(redriven, (200, json!({"redriven": 1})));
     ground.takes("the parked key too", &of_bad).await;
     assert_eq!(ground.taken_of(&bad), positions(&of_bad), "each once, in order");
     println!("{} events, {} numbers void", of_bad.len() + others.len(), ground.has_no_gaps().await);
@@ -146,10 +149,14 @@ async fn what_is_skipped_or_removed_leaves_a_void_notice() {
     })
     .await;
     assert_eq!(ground.has_no_gaps().await, skipped.len());
-    for letter in listed.as_array().unwrap() {
+    let discard = async |body: serde_json::Value| ground.caller.post(&format!("{letters}/discard"), body).await.1["discarded"].clone();
+    assert_eq!(discard(json!({"preview": true})).await, skipped.len());
+    assert_eq!(discard(json!({"key": key(2)})).await, 0);
+    for letter in &listed.as_array().unwrap()[..1] {
         assert_eq!(letter["parked"], false, "{letter}");
         assert_eq!(ground.caller.delete(&format!("{letters}/{}", letter["id"].as_str().unwrap())).await.0, 204);
     }
+    assert_eq!(discard(json!({})).await, skipped.len() - 1);
     assert_eq!(ground.caller.get(&letters).await.1["dead_letters"], json!([]));
     assert_eq!(ground.bridge.stop().await, Some(0));
 

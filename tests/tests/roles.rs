@@ -21,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 7] = ["nobody", "subscribe", "publish", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 7]); 31] = [
+const ROUTES: [(&str, &str, [&str; 7]); 37] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
@@ -38,7 +38,13 @@ const ROUTES: [(&str, &str, [&str; 7]); 31] = [
     ("GET", "/v1/subscriptions/ID/attempts", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("GET", "/v1/subscriptions/ID/dead-letters", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/subscriptions/ID/dead-letters/redrive", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/dead-letters/discard", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("DELETE", "/v1/subscriptions/ID/dead-letters/{letter}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/rewind", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/replays/{replay}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/replays/{replay}/cancel", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/watch-lists", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/watch-lists", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),

@@ -56,7 +56,7 @@ fn record(offset: usize) -> LogRecord {
 }
 
 fn numbered(index: usize) -> Numbered {
-    Numbered { epoch: 2, number: index as u64 + 1 }
+    Numbered { epoch: 2, number: index as u64 + 1, replay: None }
 }
 
 /// What a parser should say of a record. Attributes as texts; `time` is left to each library's taste.
@@ -123,7 +123,7 @@ async fn stock_libraries_verify_and_parse_every_format() {
     let many = channel.target(TargetOptions { sink, secrets, ..TargetOptions::default() }).unwrap().and_asymmetric();
 
     let records: Vec<LogRecord> = (0..=DOCUMENTS.len()).map(record).collect();
-    let ids: Vec<String> = records.iter().map(|record| delivery_id(subscription, &record.topic, 0, record.offset)).collect();
+    let ids: Vec<String> = records.iter().map(|record| delivery_id(subscription, &record.topic, 0, record.offset, 0)).collect();
     let mut wanted = Vec::new();
     for (index, record) in records.iter().enumerate() {
         let (number, rendered) = (numbered(index), render(record).unwrap());

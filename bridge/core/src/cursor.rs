@@ -62,6 +62,27 @@ pub struct Cursor {
     pub pending: BTreeMap<i64, Pending>,
     /// Lanes whose queue is the log itself.
     pub collapsed: BTreeMap<LaneKey, Collapsed>,
+    /// Where the owner has gone back to, ascending: what names a delivery from there on is new.
+    pub rewinds: Vec<Rewind>,
+}
+
+/// The owner wanted everything from an offset on once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewind {
+    /// The first offset that is delivered again.
+    pub at: i64,
+    /// How often the owner has gone back in this partition.
+    pub generation: u32,
+}
+
+/// Rewinds that are remembered. Of older ones only what was pending below them since before could
+/// tell, and it would come once more under its first name.
+const REWINDS_MAX: usize = 16;
+
+/// Stands in `pending` for a number that is to be closed and has no offset any more: its record is
+/// read again, and gets another number.
+pub fn without_offset(number: u64) -> i64 {
+    -1 - (number & i64::MAX as u64).cast_signed()
 }
 
 /// Why a stored cursor can't be read.
@@ -70,11 +91,13 @@ pub struct Cursor {
 pub struct UnknownForm;
 
 const FORM: u8 = 2;
+/// The same, with rewinds.
+const FORM_REWOUND: u8 = 3;
 
 impl Cursor {
     /// A new cursor that starts at an offset.
     pub fn starting_at(from: i64) -> Self {
-        Self { from, scanned_to: from, attached: false, pending: BTreeMap::new(), collapsed: BTreeMap::new() }
+        Self { from, scanned_to: from, attached: false, pending: BTreeMap::new(), collapsed: BTreeMap::new(), rewinds: Vec::new() }
     }
 
     /// The lowest offset that has to be read (again) to go on. A void notice needs no record, and
@@ -85,14 +108,46 @@ impl Cursor {
         [pending, collapsed].into_iter().flatten().fold(self.scanned_to, i64::min)
     }
 
+    /// The same cursor, gone back: everything from `to` on is looked at again, whatever became of it.
+    /// Numbers given to it stay to be closed. What is left below `to` stays as it is.
+    pub fn rewound(&self, to: i64) -> Self {
+        let generation = self.rewinds.last().map_or(0, |rewind| rewind.generation).saturating_add(1);
+        let before = self.rewinds.iter().filter(|rewind| rewind.at < to).copied();
+        let mut rewinds: Vec<Rewind> = before.chain([Rewind { at: to, generation }]).collect();
+        rewinds.drain(..rewinds.len().saturating_sub(REWINDS_MAX));
+        let pending = self.pending.iter().map(|(offset, pending)| {
+            if *offset < to { (*offset, *pending) } else { (without_offset(pending.number), Pending { void: true, ..*pending }) }
+        });
+        Self {
+            from: self.from.min(to),
+            scanned_to: to,
+            attached: false,
+            pending: pending.collect(),
+            collapsed: self.collapsed.iter().filter(|(_, lane)| lane.mark + 1 < to).map(|(key, lane)| (*key, *lane)).collect(),
+            rewinds,
+        }
+    }
+
+    /// After how many rewinds a record is delivered: part of what names its delivery.
+    pub fn generation(&self, offset: i64) -> u32 {
+        self.rewinds.iter().rev().find(|rewind| rewind.at <= offset).map_or(0, |rewind| rewind.generation)
+    }
+
     /// The stored form: a form byte, then numbers of seven bits a byte; offsets and delivery
     /// numbers as steps from the one before, since a window is written whole at every commit.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32 + 5 * self.pending.len() + 16 * self.collapsed.len());
-        bytes.push(FORM);
+        bytes.push(if self.rewinds.is_empty() { FORM } else { FORM_REWOUND });
         bytes.push(u8::from(self.attached));
         push_signed(&mut bytes, self.from);
         push_signed(&mut bytes, self.scanned_to);
+        if !self.rewinds.is_empty() {
+            push(&mut bytes, self.rewinds.len() as u64);
+            for rewind in &self.rewinds {
+                push_signed(&mut bytes, rewind.at.wrapping_sub(self.from));
+                push(&mut bytes, rewind.generation.into());
+            }
+        }
         push(&mut bytes, self.pending.len() as u64);
         let (mut offset, mut number) = (self.from, 0);
         for (at, pending) in &self.pending {
@@ -112,12 +167,19 @@ impl Cursor {
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, UnknownForm> {
         let mut rest = bytes;
-        if byte(&mut rest)? != FORM {
+        let form = byte(&mut rest)?;
+        if form != FORM && form != FORM_REWOUND {
             return Err(UnknownForm);
         }
         let attached = flag(&mut rest)?;
         let (from, scanned_to) = (signed(&mut rest)?, signed(&mut rest)?);
-        let (mut pending, mut collapsed) = (BTreeMap::new(), BTreeMap::new());
+        let (mut pending, mut collapsed, mut rewinds) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let rewound = if form == FORM_REWOUND { unsigned(&mut rest)? } else { 0 };
+        for _ in 0..rewound {
+            let at = from.wrapping_add(signed(&mut rest)?);
+            let generation = u32::try_from(unsigned(&mut rest)?).map_err(|_| UnknownForm)?;
+            rewinds.push(Rewind { at, generation });
+        }
         let (mut offset, mut number) = (from, 0_u64);
         for _ in 0..unsigned(&mut rest)? {
             offset = offset.wrapping_add(signed(&mut rest)?);
@@ -132,7 +194,7 @@ impl Cursor {
             let mark = from.wrapping_add(signed(&mut rest)?);
             collapsed.insert(LaneKey(u64::from_be_bytes(*lane)), Collapsed { mark, parked });
         }
-        Ok(Self { from, scanned_to, attached, pending, collapsed })
+        Ok(Self { from, scanned_to, attached, pending, collapsed, rewinds })
     }
 }
 
@@ -197,12 +259,13 @@ mod tests {
             attached: true,
             pending: BTreeMap::from([(17, pending(400, false)), (20, pending(4, true)), (999, pending(u64::MAX, false))]),
             collapsed: BTreeMap::from([(LaneKey::of("a"), collapsed(12, false)), (LaneKey(u64::MAX), collapsed(5, true))]),
+            rewinds: Vec::new(),
         }
     }
 
     #[test]
     fn the_stored_form_comes_back_whole_and_nothing_else_is_taken() {
-        for cursor in [cursor(), Cursor::starting_at(0), Cursor::starting_at(i64::MAX)] {
+        for cursor in [cursor(), cursor().rewound(20).rewound(500), Cursor::starting_at(0), Cursor::starting_at(i64::MAX)] {
             let bytes = cursor.to_bytes();
             assert_eq!(Cursor::from_bytes(&bytes).as_ref(), Ok(&cursor));
             for cut in 0..bytes.len() {
@@ -210,6 +273,32 @@ mod tests {
             }
             assert!(Cursor::from_bytes(&[&[9], &bytes[1..]].concat()).is_err());
         }
+    }
+
+    #[test]
+    fn a_rewind_keeps_what_lies_below_and_closes_the_numbers_of_what_does_not() {
+        let rewound = cursor().rewound(18);
+        assert_eq!((rewound.from, rewound.scanned_to, rewound.attached), (3, 18, false));
+        let pending = |number, void| Pending { number, void };
+        let (four, last) = ((without_offset(4), pending(4, true)), (without_offset(u64::MAX), pending(u64::MAX, true)));
+        assert_eq!(rewound.pending, BTreeMap::from([last, four, (17, pending(400, false))]));
+        assert_eq!(rewound.collapsed, cursor().collapsed, "their records from the marks on are still to be read");
+        assert_eq!(cursor().rewound(7).collapsed, BTreeMap::from([(LaneKey(u64::MAX), Collapsed { mark: 5, parked: true })]));
+        assert_eq!((cursor().rewound(1).from, rewound.resume_at()), (1, 13));
+    }
+
+    #[test]
+    fn every_rewind_gives_other_names_from_its_offset_on_and_no_name_comes_back() {
+        let generations = |cursor: &Cursor| [5, 10, 50, 90].map(|offset| cursor.generation(offset));
+        let mut cursor = Cursor::starting_at(0);
+        for (to, expected) in
+            [(10, [0, 1, 1, 1]), (50, [0, 1, 2, 2]), (90, [0, 1, 2, 3]), (40, [0, 1, 4, 4]), (0, [5; 4]), (90, [5, 5, 5, 6])]
+        {
+            cursor = cursor.rewound(to);
+            assert_eq!(generations(&cursor), expected, "{to}");
+        }
+        (0..100).for_each(|to| cursor = cursor.rewound(to));
+        assert_eq!((cursor.rewinds.len(), cursor.generation(99)), (REWINDS_MAX, 106));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub const CHALLENGE_TYPE: &str = "no.ryggrad.challenge.v1";
 /// Attributes of the delivery. They are strings: CloudEvents integers have 32 bits.
 const EPOCH: &str = "deliveryepoch";
 const NUMBER: &str = "deliverynumber";
+/// Which replay it belongs to; its numbers are that replay's own.
+const REPLAY: &str = "replay";
 
 /// Namespace of a batch's id. It is arbitrary and must never change.
 const BATCH_NAMESPACE: Uuid = Uuid::from_u128(0x0b7c_52f4_3d51_5f5e_8a7e_bb20_6d1c_9e02);
@@ -47,12 +49,18 @@ pub struct Numbered {
     pub epoch: u64,
     /// From 1.
     pub number: u64,
+    /// The replay whose numbers these are, if it is one's.
+    pub replay: Option<Uuid>,
 }
 
-/// `webhook-id` of a delivery: the same over retries and crashes, other for every subscription.
-/// It never holds a full stop, which separates the signed parts.
-pub fn delivery_id(subscription: Uuid, topic: &str, partition: i32, offset: i64) -> String {
-    message_id(Uuid::new_v5(&subscription, format!("{topic}/{partition}/{offset}").as_bytes()))
+/// `webhook-id` of a delivery: the same over retries and crashes, other for every subscription and
+/// after every rewind (`generation`). It never holds a full stop, which separates the signed parts.
+pub fn delivery_id(subscription: Uuid, topic: &str, partition: i32, offset: i64, generation: u32) -> String {
+    let mut name = format!("{topic}/{partition}/{offset}");
+    if generation > 0 {
+        name.push_str(&format!("/{generation}"));
+    }
+    message_id(Uuid::new_v5(&subscription, name.as_bytes()))
 }
 
 /// `webhook-id` of a void notice.
@@ -189,9 +197,13 @@ pub fn structured(rendered: &Rendered, numbered: &Numbered) -> Vec<u8> {
     event
 }
 
-fn append_structured(rendered: &Rendered, Numbered { epoch, number }: &Numbered, out: &mut Vec<u8>) {
+fn append_structured(rendered: &Rendered, Numbered { epoch, number, replay }: &Numbered, out: &mut Vec<u8>) {
     out.extend_from_slice(&rendered.0);
-    out.extend_from_slice(format!(",\"{EPOCH}\":\"{epoch}\",\"{NUMBER}\":\"{number}\"}}").as_bytes());
+    out.extend_from_slice(format!(",\"{EPOCH}\":\"{epoch}\",\"{NUMBER}\":\"{number}\"").as_bytes());
+    if let Some(replay) = replay {
+        out.extend_from_slice(format!(",\"{REPLAY}\":\"{replay}\"").as_bytes());
+    }
+    out.push(b'}');
 }
 
 /// The event in binary mode with its number.
@@ -201,8 +213,9 @@ pub fn binary(rendered: &RenderedBinary, numbered: &Numbered) -> Payload {
             Payload { content_type: STRUCTURED_JSON, headers: Vec::new(), body: Bytes::from(structured(rendered, numbered)) }
         }
         Parts::Binary { headers, data } => {
-            let number = [(EPOCH, numbered.epoch), (NUMBER, numbered.number)];
-            let number = number.into_iter().map(|(name, value)| (["ce-", name].concat(), value.to_string()));
+            let replay = numbered.replay.map(|replay| (REPLAY, replay.to_string()));
+            let number = [(EPOCH, numbered.epoch.to_string()), (NUMBER, numbered.number.to_string())];
+            let number = number.into_iter().chain(replay).map(|(name, value)| (["ce-", name].concat(), value));
             Payload { content_type: DATA_JSON, headers: headers.iter().cloned().chain(number).collect(), body: data.clone() }
         }
     }
@@ -235,7 +248,7 @@ fn json_text(event: &mut Vec<u8>, text: &str) {
 
 /// Whether a record may bring this attribute along: not what is the delivery's or the format's.
 pub(crate) fn is_free(name: &str) -> bool {
-    !matches!(name, EPOCH | NUMBER | "data" | "data_base64" | "datacontenttype")
+    !matches!(name, EPOCH | NUMBER | REPLAY | "data" | "data_base64" | "datacontenttype")
 }
 
 fn is_attribute_name(name: &str) -> bool {
@@ -266,7 +279,7 @@ mod tests {
     use ryggrad_schemas::virksomhet::{Virksomhet, VirksomhetEndret};
     use serde_json::json;
 
-    const NUMBER_7: Numbered = Numbered { epoch: 3, number: 7 };
+    const NUMBER_7: Numbered = Numbered { epoch: 3, number: 7, replay: None };
 
     fn record(with_value: bool) -> LogRecord {
         let attributes = Attributes {
@@ -299,6 +312,9 @@ mod tests {
         expected.extensions.extend([("deliveryepoch".to_owned(), "3".to_owned()), ("deliverynumber".to_owned(), "7".to_owned())]);
         let data = avro::decode_to_json(record.value.as_deref().unwrap()).unwrap();
         assert_eq!(parsed(&body), expected.to_structured(Some(data)));
+        let replayed = Numbered { replay: Some(Uuid::nil()), ..NUMBER_7 };
+        assert_eq!(parsed(&structured(&render(&record).unwrap(), &replayed))["replay"], Uuid::nil().to_string());
+        assert!(binary(&render_binary(&record).unwrap(), &replayed).headers.contains(&("ce-replay".to_owned(), Uuid::nil().to_string())));
         let text = String::from_utf8(body).unwrap();
         assert_eq!((text.matches("\"deliverynumber\"").count(), text.matches("\"data\"").count()), (1, 1), "{text}");
         assert_eq!(parsed(&render(&record).unwrap().unnumbered()).get("deliverynumber"), None);
@@ -354,7 +370,7 @@ mod tests {
         });
         assert_eq!(event, expected);
         assert_eq!(parsed(&structured(&void_notice(subscription, &NUMBER_7), &NUMBER_7))["id"], id);
-        for other in [void_notice(Uuid::nil(), &NUMBER_7), void_notice(subscription, &Numbered { epoch: 4, number: 7 })] {
+        for other in [void_notice(Uuid::nil(), &NUMBER_7), void_notice(subscription, &Numbered { epoch: 4, ..NUMBER_7 })] {
             assert_ne!(parsed(&other.unnumbered())["id"], id);
         }
     }
@@ -362,9 +378,10 @@ mod tests {
     #[test]
     fn ids_are_stable_and_hold_no_full_stop() {
         let ids = [
-            delivery_id(Uuid::nil(), "a.b", 0, 1),
-            delivery_id(Uuid::nil(), "a.b", 0, 2),
-            delivery_id(Uuid::max(), "a.b", 0, 1),
+            delivery_id(Uuid::nil(), "a.b", 0, 1, 0),
+            delivery_id(Uuid::nil(), "a.b", 0, 1, 1),
+            delivery_id(Uuid::nil(), "a.b", 0, 2, 0),
+            delivery_id(Uuid::max(), "a.b", 0, 1, 0),
             void_id(Uuid::nil(), &NUMBER_7),
             batch_id(["msg_a", "msg_b"]),
             batch_id(["msg_b", "msg_a"]),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::cesql::{Attributes, ErrorKind, Expression};
 use crate::subscription::Fault;
@@ -39,6 +39,8 @@ enum Filter {
     Any(Vec<Self>),
     Not(Box<Self>),
     Sql(Expression),
+    /// Another list, as it was compiled.
+    Nested(Filters),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,12 @@ impl Filters {
         }
         let all = filters(items, pointer, FILTERS_DEPTH_MAX, faults);
         (faults.len() == before).then(|| Self(Arc::new(Compiled { given: value.clone(), all })))
+    }
+
+    /// Both lists: what passes has to pass either.
+    pub fn and(&self, other: &Self) -> Self {
+        let given = json!([{"all": self.given()}, {"all": other.given()}]);
+        Self(Arc::new(Compiled { given, all: vec![Filter::Nested(self.clone()), Filter::Nested(other.clone())] }))
     }
 
     /// As they were given.
@@ -145,6 +153,7 @@ impl Filter {
                 errors.push(kind);
                 false
             }),
+            Self::Nested(inner) => inner.0.all.iter().all(|filter| filter.matches(attributes, errors)),
         }
     }
 
@@ -153,6 +162,7 @@ impl Filter {
             Self::Texts(..) => {}
             Self::All(inner) | Self::Any(inner) => inner.iter().for_each(|filter| filter.collect_warnings(warnings)),
             Self::Not(inner) => inner.collect_warnings(warnings),
+            Self::Nested(inner) => inner.0.all.iter().for_each(|filter| filter.collect_warnings(warnings)),
             Self::Sql(expression) => warnings.extend(expression.warnings().iter().map(ToString::to_string)),
         }
     }

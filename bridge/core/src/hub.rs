@@ -11,6 +11,7 @@ mod exchange;
 mod feed;
 pub mod gate;
 mod member;
+mod rewind;
 pub mod ring;
 pub mod slots;
 mod types;
@@ -30,6 +31,7 @@ pub use member::Member;
 use ring::Rings;
 use slots::Slots;
 use types::TypeIndex;
+pub use types::wants;
 use uuid::Uuid;
 
 /// Limits of everything that subscriptions share.
@@ -72,6 +74,8 @@ pub struct Hub {
     live_stored: BTreeMap<Place, i64>,
     stored_at_ms: u64,
     wakes: BTreeSet<(u64, MemberId)>,
+    /// Replays that have come to their end and of which that is not told yet.
+    finished: Vec<MemberId>,
     /// Kept from step to step, so that it need not grow again.
     machine_actions: Vec<machine::Action>,
     /// The same for watch lists that hold a record's key.
@@ -100,6 +104,7 @@ impl Hub {
             committing: None,
             stored_at_ms: 0,
             wakes: BTreeSet::new(),
+            finished: Vec::new(),
             machine_actions: Vec::new(),
             lists: Vec::new(),
         }
@@ -125,7 +130,7 @@ impl Hub {
             Input::Attempted { member, address, attempt, outcome, answered, entropy } => {
                 // An answer about one event says nothing against the endpoint.
                 let heard = if answered && outcome == Outcome::Failed { Outcome::Hopeless } else { outcome };
-                self.gate.ended(now_ms, &address, heard, entropy);
+                self.gate.ended(now_ms, &address, (member, attempt), heard, entropy);
                 self.drive(now_ms, member, machine::Input::Attempted { attempt, outcome, entropy }, actions);
             }
             Input::Acknowledged { member, number } => self.drive(now_ms, member, machine::Input::Acknowledged { number }, actions),
@@ -146,7 +151,9 @@ impl Hub {
         if let Some(address) = &member.wish().address {
             self.gate.join(address);
         }
-        self.types.add(id, &member.wish().types, member.wish().watch_list);
+        if !member.is_replay() {
+            self.types.add(id, &member.wish().types, member.wish().watch_list);
+        }
         self.members.insert(id, member);
         self.make_hungry(id);
         // Whatever waits in the cursors may be due.
@@ -159,13 +166,16 @@ impl Hub {
     pub fn change(&mut self, now_ms: u64, id: MemberId, wish: Wish, actions: &mut Vec<Action>) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let before = std::mem::replace(&mut member.wish, wish.clone());
-        self.types.remove(id);
-        self.types.add(id, &wish.types, wish.watch_list);
+        let is_replay = member.is_replay();
+        if !is_replay {
+            self.types.remove(id);
+            self.types.add(id, &wish.types, wish.watch_list);
+        }
         if before.address != wish.address {
             let left = before.address.map(|address| self.gate.leave(&address, id)).unwrap_or_default();
             if let Some(address) = &wish.address {
                 self.gate.join(address);
-                left.into_iter().for_each(|attempt| self.gate.queue(address, id, attempt));
+                left.into_iter().for_each(|attempt| self.gate.queue(address, id, attempt, is_replay));
             }
         } else if let Some(address) = &wish.address {
             self.gate.forgive(address);
@@ -193,6 +203,13 @@ impl Hub {
     pub fn redrive(&mut self, now_ms: u64, id: MemberId, letter: machine::DeadLetter, actions: &mut Vec<Action>) {
         self.drive(now_ms, id, machine::Input::Redrive { place: letter.place, lane: letter.lane }, actions);
         self.settle_down(now_ms, actions);
+    }
+
+    /// So many events are set aside and stored.
+    pub fn set_dead_letters(&mut self, id: MemberId, dead_letters: usize) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.machine.set_dead_letters(dead_letters);
+        }
     }
 
     /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches.
@@ -338,12 +355,13 @@ impl Hub {
             machine::Action::Attempt { attempt, deliveries } => {
                 let Some(address) = member.wish.address.clone() else { return };
                 member.attempts.insert(attempt, deliveries);
-                self.gate.queue(&address, id, attempt);
+                self.gate.queue(&address, id, attempt, member.is_replay());
             }
             machine::Action::Forget { place, offset } => {
                 member.kept.remove(&(place, offset));
             }
             machine::Action::Rescan { place } => member.rescans.push(place),
+            machine::Action::Rewound { place, to } => self.go_back(id, place, to, actions),
             machine::Action::Disable { reason } => {
                 let address = member.wish.address.clone();
                 actions.push(Action::Disable { member: id, reason, address });
@@ -366,6 +384,10 @@ impl Hub {
             if let Some(due_ms) = due_ms {
                 self.wakes.insert((due_ms, id));
             }
+        }
+        if member.is_replay() && !member.is_finished && member.is_done() {
+            member.is_finished = true;
+            self.finished.push(id);
         }
         if !member.rescans.is_empty() {
             self.make_hungry(id);
@@ -420,6 +442,7 @@ impl Hub {
         while let Some((address, id, attempt)) = self.gate.next(now_ms) {
             self.begin(now_ms, address, id, attempt, actions);
         }
+        actions.extend(self.finished.drain(..).map(Action::Finished));
     }
 
     /// An attempt has come through the gate: the last look before it leaves.
@@ -443,7 +466,7 @@ impl Hub {
                 return;
             }
         };
-        self.gate.ended(now_ms, &address, outcome, 0);
+        self.gate.ended(now_ms, &address, (id, attempt), outcome, 0);
         self.drive(now_ms, id, machine::Input::Attempted { attempt, outcome, entropy: 0 }, actions);
     }
 }

@@ -13,9 +13,10 @@ mod intake;
 mod lanes;
 mod pull;
 mod rate;
+mod rewind;
 mod scan;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::cursor::{Cursor, LaneKey, Place};
 
@@ -47,6 +48,8 @@ pub struct Machine {
     attempts: AttemptMap<UnderWay>,
     next_attempt: u64,
     throttled_until_ms: u64,
+    /// Partitions that are to go back, as soon as nothing is under way.
+    rewinding: BTreeMap<Place, i64>,
     /// When the unbroken row of failures began.
     failing_since_ms: Option<u64>,
     /// Events set aside and still there.
@@ -103,21 +106,14 @@ impl Machine {
             attempts: AttemptMap::default(),
             next_attempt: 1,
             throttled_until_ms: 0,
+            rewinding: BTreeMap::new(),
             failing_since_ms: None,
             dead_letters: 0,
             counts: Counts::default(),
         };
         machine.set_shelf();
-        // Void notices need no record, so that they are held at once.
-        let void = |(place, part): (&Place, &books::Part)| {
-            let place = *place;
-            let void = part.cursor.pending.iter().filter(|(_, pending)| pending.void);
-            void.map(|(offset, _)| (place, *offset)).collect::<Vec<_>>()
-        };
-        for (place, offset) in machine.books.parts.iter().flat_map(void).collect::<Vec<_>>() {
-            if let Some(held) = machine.books.again(place, offset) {
-                machine.enqueue((place, lane_alone(offset)), held);
-            }
+        for place in machine.books.parts.keys().copied().collect::<Vec<_>>() {
+            machine.hold_notices(place);
         }
         machine
     }
@@ -134,11 +130,13 @@ impl Machine {
             Input::Emptied if self.books.used() >= self.intake.bound() / 2 => self.intake.widen(&self.limits),
             Input::Emptied => {}
             Input::Redrive { place, lane } => self.redrive(place, lane),
+            Input::Rewind { place, to } => drop(self.rewinding.insert(place, to)),
             Input::Persisted => self.persisted(),
             Input::Mode(mode) => self.set_mode(now_ms, mode),
             Input::Settings(limits, policy) => self.set(now_ms, limits, policy),
             Input::Tick => {}
         }
+        self.rewind(actions);
         self.dispatch(now_ms, actions);
         self.look_again(actions);
     }
@@ -192,7 +190,7 @@ impl Machine {
         if self.mode == Mode::Stopped {
             return None;
         }
-        let line_moves = !self.ready.is_empty() && self.attempts.len() < self.limits.in_flight_max;
+        let line_moves = !self.ready.is_empty() && self.attempts.len() < self.limits.in_flight_max && self.rewinding.is_empty();
         let line = line_moves.then(|| self.throttled_until_ms.max(self.rate.next_ms()));
         let timer = self.timers.first().map(|(due_ms, _)| *due_ms);
         [line, timer].into_iter().flatten().min()
@@ -208,14 +206,21 @@ impl Machine {
         self.mode
     }
 
-    /// Whether an attempt may begin now: not while it is stopped, nor before `Retry-After`.
+    /// Whether an attempt may begin now: not while it is stopped or about to go back, nor before
+    /// `Retry-After`.
     pub fn may_attempt(&self, now_ms: u64) -> bool {
-        self.mode == Mode::Running && now_ms >= self.throttled_until_ms
+        self.mode == Mode::Running && now_ms >= self.throttled_until_ms && self.rewinding.is_empty()
     }
 
     /// Matched and unsettled records that the window holds.
     pub fn pending(&self) -> usize {
         self.books.pending
+    }
+
+    /// Nothing is left to be delivered of what was looked at, nor to be stored.
+    pub fn is_at_rest(&self) -> bool {
+        let whole = || self.books.parts.values().all(|part| part.cursor.collapsed.is_empty());
+        self.books.pending == 0 && self.books.is_clear() && !self.books.has_changes() && whole()
     }
 
     /// The oldest unsettled record of each partition.
@@ -258,10 +263,10 @@ impl Machine {
         self.counts.voided
     }
 
-    /// How many events are set aside now: the shell keeps them, and says so at the start and
-    /// whenever it lets some go.
+    /// How many events are set aside of which the shell knows: it keeps them, and says so at the start
+    /// and whenever it lets some go.
     pub fn set_dead_letters(&mut self, dead_letters: usize) {
-        self.dead_letters = dead_letters;
+        self.dead_letters = dead_letters + self.books.unstored_letters();
     }
 
     /// The cursors as they are now.

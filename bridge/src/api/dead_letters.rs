@@ -10,7 +10,8 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
-use ryggrad_bridge_core::subscription::Fault;
+use ryggrad_bridge_core::settings::Order;
+use ryggrad_bridge_core::subscription::{Fault, Subscription};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -20,7 +21,8 @@ use super::{Id, Shared};
 use crate::problem::Problem;
 use crate::subscriptions::{EventPlace, Selection, SetAside};
 
-const MEMBERS: [&str; 3] = ["topic", "partition", "offset"];
+const PLACE: [&str; 3] = ["topic", "partition", "offset"];
+const MEMBERS: [&str; 7] = ["topic", "partition", "offset", "key", "from", "to", "preview"];
 
 /// What was set aside, by topic, partition and offset; `next` leads on.
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
@@ -50,11 +52,26 @@ pub async fn redrive(
 ) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let selection = selection(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
-    let one = matches!(selection, Selection::One(_));
-    match ready.subscriptions.redrive(subscription.id, selection).await {
-        0 if one => Err(Problem::not_found("dead letter")),
-        redriven => Ok(Json(json!({"redriven": redriven}))),
+    let selection = selected(&subscription, &json_body(body, shared.config.request_bytes_max)?)?;
+    match ready.subscriptions.redrive(subscription.id, &selection).await {
+        0 if selection.one.is_some() => Err(Problem::not_found("dead letter")),
+        redriven => Ok(counted("redriven", redriven, &selection)),
+    }
+}
+
+/// Forgets what no key waits behind, for good: all of it, or what is selected.
+pub async fn discard(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let subscription = own_posted(ready, caller, id).await?;
+    let selection = selected(&subscription, &json_body(body, shared.config.request_bytes_max)?)?;
+    match ready.subscriptions.discard(subscription.id, &selection).await {
+        0 if selection.one.is_some() => Err(Problem::not_found("dead letter")),
+        discarded => Ok(counted("discarded", discarded, &selection)),
     }
 }
 
@@ -69,40 +86,74 @@ pub async fn remove(
     let subscription = own_posted(ready, caller, id).await?;
     let letter = path.ok().and_then(|Path(named)| read_name(named.get("letter")?));
     let absent = || Problem::not_found("dead letter");
-    if ready.subscriptions.drop_dead_letter(subscription.id, &letter.ok_or_else(absent)?).await {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(absent())
+    let selection = Selection { one: Some(letter.ok_or_else(absent)?), ..Selection::default() };
+    if ready.subscriptions.discard(subscription.id, &selection).await > 0 { Ok(StatusCode::NO_CONTENT) } else { Err(absent()) }
+}
+
+fn counted(what: &str, count: usize, selection: &Selection) -> Json<Value> {
+    let mut answer = json!({what: count});
+    if selection.preview {
+        answer["preview"] = json!(true);
     }
+    Json(answer)
+}
+
+fn selected(subscription: &Subscription, body: &Value) -> Result<Selection, Problem> {
+    let selection = selection(body).map_err(Problem::invalid)?;
+    if selection.key.is_some() && subscription.delivery.order != Order::Key {
+        return Err(Problem::invalid(vec![Fault::new("/key", "is for subscriptions whose order is key")]));
+    }
+    Ok(selection)
 }
 
 fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
     let Value::Object(members) = body else {
-        return Err(vec![Fault::new("", "the body is {} for all, or an object with topic, partition and offset of one")]);
+        return Err(vec![Fault::new(
+            "",
+            "the body is {} for all, or an object that selects: topic, partition and offset of one, or key, from, to",
+        )]);
     };
-    if members.is_empty() {
-        return Ok(Selection::All);
-    }
     let mut faults: Vec<Fault> =
         members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
-    let topic = members.get("topic").and_then(Value::as_str);
-    let partition = members.get("partition").and_then(Value::as_i64).and_then(|partition| i32::try_from(partition).ok());
-    let offset = members.get("offset").and_then(Value::as_i64);
-    for (name, detail, there) in [
-        ("topic", "is the name of a topic", topic.is_some()),
-        ("partition", "is the number of a partition", partition.is_some()),
-        ("offset", "is an offset in that partition", offset.is_some()),
-    ] {
-        if !there {
-            faults.push(Fault::new(format!("/{name}"), detail));
+    let mut wrong = |name: &str, detail: &str| faults.push(Fault::new(format!("/{name}"), detail));
+    let mut selection = Selection::default();
+    if PLACE.iter().any(|name| members.contains_key(*name)) {
+        let topic = members.get("topic").and_then(Value::as_str);
+        let partition = members.get("partition").and_then(Value::as_i64).and_then(|partition| i32::try_from(partition).ok());
+        let offset = members.get("offset").and_then(Value::as_i64);
+        for (name, detail, there) in [
+            ("topic", "is the name of a topic", topic.is_some()),
+            ("partition", "is the number of a partition", partition.is_some()),
+            ("offset", "is an offset in that partition", offset.is_some()),
+        ] {
+            if !there {
+                wrong(name, detail);
+            }
+        }
+        let place = topic.zip(partition).zip(offset);
+        selection.one = place.map(|((topic, partition), offset)| EventPlace { topic: topic.to_owned(), partition, offset });
+    }
+    if let Some(key) = members.get("key") {
+        selection.key = key.as_str().map(str::to_owned);
+        if selection.key.is_none() {
+            wrong("key", "is a text");
         }
     }
-    match (topic, partition, offset) {
-        (Some(topic), Some(partition), Some(offset)) if faults.is_empty() => {
-            Ok(Selection::One(EventPlace { topic: topic.to_owned(), partition, offset }))
+    for (name, time) in [("from", &mut selection.from), ("to", &mut selection.to)] {
+        if let Some(text) = members.get(name) {
+            *time = text.as_str().and_then(|text| text.parse().ok());
+            if time.is_none() {
+                wrong(name, "is a time like 2026-01-31T08:00:00Z");
+            }
         }
-        _ => Err(faults),
     }
+    if let Some(preview) = members.get("preview") {
+        selection.preview = preview.as_bool().unwrap_or_else(|| {
+            wrong("preview", "is true or false");
+            false
+        });
+    }
+    if faults.is_empty() { Ok(selection) } else { Err(faults) }
 }
 
 fn place(letter: &SetAside) -> EventPlace {
@@ -142,12 +193,16 @@ mod tests {
 
     #[test]
     fn all_or_one_are_selected_and_every_wrong_field_is_named() {
-        let one = Selection::One(EventPlace { topic: "t".to_owned(), partition: 0, offset: 9 });
+        let one = Selection { one: Some(EventPlace { topic: "t".to_owned(), partition: 0, offset: 9 }), ..Selection::default() };
+        let time = "2026-01-31T08:00:00Z";
+        let some = Selection { key: Some("k".to_owned()), from: time.parse().ok(), preview: true, ..Selection::default() };
         for (body, expected) in [
-            (json!({}), Ok(Selection::All)),
+            (json!({}), Ok(Selection::default())),
+            (json!({"key": "k", "from": time, "preview": true}), Ok(some)),
             (json!({"topic": "t", "partition": 0, "offset": 9}), Ok(one)),
             (json!([]), Err(vec![""])),
-            (json!({"topic": "t", "offset": "9", "key": 1}), Err(vec!["/key", "/partition", "/offset"])),
+            (json!({"topic": "t", "offset": "9", "x": 1}), Err(vec!["/x", "/partition", "/offset"])),
+            (json!({"key": 1, "from": "x", "to": 1, "preview": 1}), Err(vec!["/key", "/from", "/to", "/preview"])),
         ] {
             let found = selection(&body).map_err(|faults| faults.into_iter().map(|fault| fault.pointer).collect::<Vec<_>>());
             assert_eq!(found, expected.map_err(|names: Vec<&str>| names.into_iter().map(str::to_owned).collect()), "{body}");

@@ -5,6 +5,8 @@ mod caller;
 mod dead_letters;
 mod pull;
 mod query;
+mod replays;
+mod rewind;
 mod secrets;
 mod socket;
 mod subscriptions;
@@ -107,7 +109,12 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/subscriptions/{id}/attempts", get(attempts::list))
         .route("/v1/subscriptions/{id}/dead-letters", get(dead_letters::list))
         .route("/v1/subscriptions/{id}/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/v1/subscriptions/{id}/dead-letters/discard", post(dead_letters::discard))
         .route("/v1/subscriptions/{id}/dead-letters/{letter}", delete(dead_letters::remove))
+        .route("/v1/subscriptions/{id}/rewind", post(rewind::rewind))
+        .route("/v1/subscriptions/{id}/replays", post(replays::begin).get(replays::list))
+        .route("/v1/subscriptions/{id}/replays/{replay}", get(replays::show))
+        .route("/v1/subscriptions/{id}/replays/{replay}/cancel", post(replays::cancel))
         .route("/v1/watch-lists", post(watch_lists::create).get(watch_lists::list))
         .route("/v1/watch-lists/{id}", get(watch_lists::show).patch(watch_lists::patch).delete(watch_lists::delete))
         .route("/v1/watch-lists/{id}/keys", post(watch_lists::change_keys).put(watch_lists::replace_keys))

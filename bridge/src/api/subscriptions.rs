@@ -25,7 +25,9 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::Limit(detail) => Self::limit(detail),
             ChangeError::Invalid(faults) => Self::invalid(faults),
-            ChangeError::Log(_) | ChangeError::Store(_) | ChangeError::Seal(_) => Self::unavailable(error.to_string()),
+            ChangeError::Log(_) | ChangeError::Store(_) | ChangeError::Seal(_) | ChangeError::Stopped => {
+                Self::unavailable(error.to_string())
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::channel::webhook::{Attempt, Message, Target};
 pub(super) struct Job {
     pub(super) member: MemberId,
     pub(super) subscription: Uuid,
+    /// That is the id of a replay.
+    pub(super) is_replay: bool,
     pub(super) address: Address,
     pub(super) attempt: u64,
     pub(super) epoch: u32,
@@ -120,12 +122,15 @@ impl Job {
     }
 
     fn numbered(&self, parcel: &Parcel) -> Numbered {
-        Numbered { epoch: self.epoch.into(), number: parcel.delivery.number }
+        let replay = self.is_replay.then_some(self.subscription);
+        Numbered { epoch: self.epoch.into(), number: parcel.delivery.number, replay }
     }
 
     fn id_of(&self, parcel: &Parcel) -> String {
         match &parcel.record {
-            Some(record) => delivery_id(self.subscription, &record.log.topic, record.place.partition, record.offset()),
+            Some(record) => {
+                delivery_id(self.subscription, &record.log.topic, record.place.partition, record.offset(), parcel.delivery.generation)
+            }
             None => void_id(self.subscription, &self.numbered(parcel)),
         }
     }

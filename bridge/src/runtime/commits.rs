@@ -24,12 +24,19 @@ fn starting_cursors<'s>(subscription: &'s Subscription, catalogue: &'s Catalogue
 /// A subscription as it begins, or goes on from what is stored of it. A run of numbers whose end
 /// is not known for certain is over: another epoch begins, the second in which that happens, and
 /// what is pending is numbered anew.
-pub(super) fn newcomer(subscription: &Subscription, stored: &Stored, wish: Wish, catalogue: &Catalogue, now_ms: u64) -> Newcomer {
+pub(super) fn newcomer(
+    subscription: &Subscription,
+    stored: &Stored,
+    wish: Wish,
+    until: Option<BTreeMap<Place, i64>>,
+    catalogue: &Catalogue,
+    now_ms: u64,
+) -> Newcomer {
     let cursors = starting_cursors(subscription, catalogue);
     let mut cursors: Vec<_> = cursors.map(|(place, first)| (place, stored.cursors.get(&place).cloned().unwrap_or(first))).collect();
     let dead_letters = stored.dead_letters.len();
     if let Some(numbering) = stored.numbering.filter(|_| !stored.damaged) {
-        return Newcomer { wish, numbering, cursors, dead_letters };
+        return Newcomer { wish, numbering, cursors, dead_letters, until };
     }
     let epoch_before = stored.numbering.map_or(0, |numbering| numbering.epoch);
     let epoch = u32::try_from(now_ms / 1_000).unwrap_or(u32::MAX).max(epoch_before.saturating_add(1));
@@ -42,7 +49,7 @@ pub(super) fn newcomer(subscription: &Subscription, stored: &Stored, wish: Wish,
             next += 1;
         }
     }
-    Newcomer { wish, numbering: Numbering { epoch, next }, cursors, dead_letters }
+    Newcomer { wish, numbering: Numbering { epoch, next }, cursors, dead_letters, until }
 }
 
 /// What the hub has to know of a subscription.

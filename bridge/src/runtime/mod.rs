@@ -9,13 +9,15 @@ mod status;
 mod tail;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::cursor::{LaneKey, Place};
 use ryggrad_bridge_core::hub::Guard;
 use ryggrad_bridge_core::machine::{DeadLetter, DisableReason, Mode};
 use ryggrad_bridge_core::removal::Leaving;
+use ryggrad_bridge_core::replay::Tally;
 use ryggrad_bridge_core::subscription::Subscription;
 use ryggrad_log::Connection;
 use ryggrad_schemas::Catalogue;
@@ -59,6 +61,8 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// Where it is told that the bridge has stopped a subscription.
     pub stopped: mpsc::Sender<Stopped>,
+    /// Where it is told that a replay has come to its end.
+    pub finished: mpsc::Sender<Uuid>,
     /// Cancelled when the store fails: nothing can be promised any more, so the process ends.
     pub fatal: CancellationToken,
 }
@@ -83,6 +87,27 @@ pub struct Fetched {
     pub events: Vec<(u64, Bytes)>,
 }
 
+/// Which of the events that were set aside: those that every part takes.
+#[derive(Debug, Clone)]
+pub struct Letters {
+    /// Only this one.
+    pub one: Option<(Place, i64)>,
+    /// Only of this lane.
+    pub lane: Option<LaneKey>,
+    /// Only those set aside within these moments, milliseconds since 1970.
+    pub at_ms: Range<u64>,
+    /// Only count them.
+    pub preview: bool,
+}
+
+impl Letters {
+    fn take(&self, letter: &DeadLetter, at_ms: u64) -> bool {
+        self.one.is_none_or(|one| one == (letter.place, letter.offset))
+            && self.lane.is_none_or(|lane| lane == letter.lane)
+            && self.at_ms.contains(&at_ms)
+    }
+}
+
 /// How a subscription is to run.
 pub struct Running {
     /// What its owner asks for.
@@ -91,6 +116,24 @@ pub struct Running {
     pub target: Option<TargetOptions>,
     /// Whether attempts may be made.
     pub mode: Mode,
+    /// Set if it is a replay of another one.
+    pub replay: Option<ReplayOf>,
+}
+
+/// What makes a replay.
+pub struct ReplayOf {
+    /// Whose events it brings once more.
+    pub subscription: Uuid,
+    /// Where it ends in each partition.
+    pub until: BTreeMap<Place, i64>,
+}
+
+/// How far a replay is.
+pub struct ReplayProgress {
+    /// Where it is in each partition.
+    pub positions: BTreeMap<Place, i64>,
+    /// What became of its events.
+    pub tally: Tally,
 }
 
 enum Command {
@@ -100,8 +143,11 @@ enum Command {
     Status(Uuid, oneshot::Sender<Option<Value>>),
     Attempts(Uuid, usize, oneshot::Sender<Vec<Value>>),
     DeadLetters(Uuid, oneshot::Sender<Vec<(DeadLetter, u64)>>),
-    DropDeadLetter(Uuid, Place, i64, oneshot::Sender<bool>),
-    Redrive(Uuid, Option<(Place, i64)>, oneshot::Sender<usize>),
+    Discard(Uuid, Letters, oneshot::Sender<usize>),
+    Redrive(Uuid, Letters, oneshot::Sender<usize>),
+    Rewind(Uuid, Vec<(Place, i64)>, oneshot::Sender<bool>),
+    Progress(Uuid, oneshot::Sender<Option<ReplayProgress>>),
+    Positions(Uuid, oneshot::Sender<Option<BTreeMap<Place, i64>>>),
     Epoch(Uuid, oneshot::Sender<Option<u32>>),
     Fetch(Uuid, Option<u64>, usize, oneshot::Sender<Option<Fetched>>),
     Acknowledge(Uuid, u64, oneshot::Sender<bool>),
@@ -160,14 +206,30 @@ impl Engine {
         self.ask(|answer| Command::DeadLetters(id, answer)).await.unwrap_or_default()
     }
 
-    /// Forgets an event that was set aside alone; whether there was one.
-    pub async fn drop_dead_letter(&self, id: Uuid, place: Place, offset: i64) -> bool {
-        self.ask(|answer| Command::DropDeadLetter(id, place, offset, answer)).await.unwrap_or_default()
+    /// Forgets events that were set aside alone. How many there were.
+    pub async fn discard(&self, id: Uuid, letters: Letters) -> usize {
+        self.ask(|answer| Command::Discard(id, letters, answer)).await.unwrap_or_default()
     }
 
-    /// Takes up parked keys again: one, or all. How many there were.
-    pub async fn redrive(&self, id: Uuid, one: Option<(Place, i64)>) -> usize {
-        self.ask(|answer| Command::Redrive(id, one, answer)).await.unwrap_or_default()
+    /// Takes up parked keys again. How many there were.
+    pub async fn redrive(&self, id: Uuid, letters: Letters) -> usize {
+        self.ask(|answer| Command::Redrive(id, letters, answer)).await.unwrap_or_default()
+    }
+
+    /// Goes back to these offsets, when what is under way has ended; on disk when it returns. False
+    /// if it is in none of them further than that, nothing if it does not run.
+    pub async fn rewind(&self, id: Uuid, targets: Vec<(Place, i64)>) -> Option<bool> {
+        self.ask(|answer| Command::Rewind(id, targets, answer)).await
+    }
+
+    /// How far a replay is; nothing if it does not run.
+    pub async fn progress(&self, id: Uuid) -> Option<ReplayProgress> {
+        self.ask(|answer| Command::Progress(id, answer)).await?
+    }
+
+    /// Where it is in each partition.
+    pub async fn positions(&self, id: Uuid) -> Option<BTreeMap<Place, i64>> {
+        self.ask(|answer| Command::Positions(id, answer)).await?
     }
 
     /// Which run of numbers it is in.

@@ -7,18 +7,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::delivery::{Numbered, structured, void_notice};
 use ryggrad_bridge_core::endpoint::Limits as EndpointLimits;
 use ryggrad_bridge_core::hub::gate::GateLimits;
 use ryggrad_bridge_core::hub::{Action, Commit, Hub, HubLimits, Input, MemberId};
-use ryggrad_bridge_core::machine::{DeadLetter, Numbering};
+use ryggrad_bridge_core::machine::DeadLetter;
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::settings::Format;
 use ryggrad_store::{Change, CommitError, Entry, Stored, SubscriptionId};
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -29,7 +26,7 @@ use super::commits::{changes, newcomer, wish};
 use super::readers::{Readers, Said};
 use super::status::{self, LoggedAttempt};
 use super::tail::{Troubles, tail};
-use super::{Command, Context, Fetched, RemovalGuard, Running, Stopped};
+use super::{Command, Context, RemovalGuard, Running, Stopped};
 use crate::channel::webhook::{Target, TargetOptions};
 use crate::telemetry::OutcomeLabel;
 use crate::watch_lists::HubWatch;
@@ -46,6 +43,8 @@ const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// What the task keeps of a subscription beside the hub.
 struct Client {
     id: Uuid,
+    /// The subscription whose replay it is.
+    replay_of: Option<Uuid>,
     format: Format,
     target: Option<Arc<Target>>,
     log: VecDeque<LoggedAttempt>,
@@ -53,10 +52,15 @@ struct Client {
     /// disk is shown, so that nobody sees a cursor go back after a crash.
     stored: BTreeMap<Place, (i64, bool)>,
     dead_letters: Vec<(DeadLetter, u64)>,
+    /// Who waits until it has gone back.
+    rewinding: Vec<oneshot::Sender<bool>>,
     available: watch::Sender<u64>,
     /// Of the member's counts, what the metrics know already.
     counted: (u64, u64, u64),
 }
+
+mod going_back;
+mod views;
 
 type Records = Vec<Arc<Record>>;
 type Committed = Result<(), CommitError>;
@@ -242,7 +246,8 @@ impl Runner {
                         continue;
                     };
                     let (subscription, format, target) = (client.id, client.format, client.target.clone());
-                    let job = Job { member, subscription, address, attempt, epoch, format, target, parcels };
+                    let is_replay = client.replay_of.is_some();
+                    let job = Job { member, subscription, is_replay, address, attempt, epoch, format, target, parcels };
                     let (context, ended) = (Arc::clone(&self.context), self.ended.0.clone());
                     // Nobody waits for it when the bridge has stopped.
                     tokio::spawn(async move { ended.send(job.run(&context).await).await });
@@ -252,9 +257,16 @@ impl Runner {
                         client.available.send_modify(|changes| *changes += 1);
                     }
                 }
+                Action::Finished(member) => {
+                    let Some(client) = self.clients.get(&member) else { continue };
+                    let (finished, id) = (self.context.finished.clone(), client.id);
+                    tokio::spawn(async move { finished.send(id).await });
+                }
+                Action::Rewound { member, place, to } => self.rewound(member, place, to),
                 Action::Disable { member, reason, address } => {
                     let Some(client) = self.clients.get(&member) else { continue };
-                    let told = Stopped { subscription: client.id, reason, sink: address.map(|address| address.to_string()) };
+                    let subscription = client.replay_of.unwrap_or(client.id);
+                    let told = Stopped { subscription, reason, sink: address.map(|address| address.to_string()) };
                     let stopped = self.context.stopped.clone();
                     // Not awaited here: the service that is told may be asking this task.
                     tokio::spawn(async move { stopped.send(told).await });
@@ -365,8 +377,11 @@ impl Runner {
             Command::DeadLetters(id, answer) => {
                 let _ = answer.send(self.client(id).map(|client| client.dead_letters.clone()).unwrap_or_default());
             }
-            Command::DropDeadLetter(id, place, offset, answer) => drop(answer.send(self.drop_dead_letter(id, place, offset))),
-            Command::Redrive(id, one, answer) => drop(answer.send(self.redrive(id, one))),
+            Command::Discard(id, letters, answer) => drop(answer.send(self.discard(id, &letters))),
+            Command::Redrive(id, letters, answer) => drop(answer.send(self.redrive(id, &letters))),
+            Command::Rewind(id, targets, answer) => self.rewind(id, &targets, answer),
+            Command::Progress(id, answer) => drop(answer.send(self.progress(id))),
+            Command::Positions(id, answer) => drop(answer.send(self.positions(id))),
             Command::Epoch(id, answer) => {
                 let epoch =
                     self.members.get(&id).and_then(|member| self.hub.member(*member)).map(|member| member.machine().numbering().epoch);
@@ -405,9 +420,11 @@ impl Runner {
     }
 
     fn add(&mut self, running: Running, stored: Stored) {
-        let Running { subscription, target, mode } = running;
+        let Running { subscription, target, mode, replay } = running;
         let now_ms = self.now_ms();
-        let newcomer = newcomer(&subscription, &stored, wish(&subscription, mode, &self.context.config), self.context.catalogue, now_ms);
+        let wish = wish(&subscription, mode, &self.context.config);
+        let (replay_of, until) = replay.map(|replay| (replay.subscription, replay.until)).unzip();
+        let newcomer = newcomer(&subscription, &stored, wish, until, self.context.catalogue, now_ms);
         let id = subscription.id;
         if stored.numbering != Some(newcomer.numbering) {
             // On disk before anybody can be told of it.
@@ -418,11 +435,13 @@ impl Runner {
         }
         let client = Client {
             id,
+            replay_of,
             format: subscription.delivery.format,
             target: target.and_then(|options| self.target(id, options)),
             log: VecDeque::new(),
             stored: newcomer.cursors.iter().map(|(place, cursor)| (*place, (cursor.scanned_to, cursor.attached))).collect(),
             dead_letters: stored.dead_letters,
+            rewinding: Vec::new(),
             available: watch::Sender::new(0),
             counted: (0, 0, 0),
         };
@@ -430,11 +449,12 @@ impl Runner {
         self.members.insert(id, member);
         self.ids.insert(member, id.into_bytes());
         self.clients.insert(member, client);
-        self.context.telemetry.subscriptions.inc();
+        let telemetry = &self.context.telemetry;
+        if replay_of.is_some() { &telemetry.replays } else { &telemetry.subscriptions }.inc();
     }
 
     fn change(&mut self, running: Running) {
-        let Running { subscription, target, mode } = running;
+        let Running { subscription, target, mode, .. } = running;
         let Some(member) = self.members.get(&subscription.id).copied() else { return };
         let target = target.and_then(|options| self.target(subscription.id, options));
         if let Some(client) = self.clients.get_mut(&member) {
@@ -457,74 +477,11 @@ impl Runner {
         let Some(member) = self.members.remove(&id) else { return };
         self.hub.remove(member);
         self.ids.remove(&member);
-        self.clients.remove(&member);
+        let telemetry = &self.context.telemetry;
+        if let Some(client) = self.clients.remove(&member) {
+            if client.replay_of.is_some() { &telemetry.replays } else { &telemetry.subscriptions }.dec();
+        }
         self.context.noted.forgotten(id.into_bytes());
-        self.context.telemetry.subscriptions.dec();
-    }
-
-    fn redrive(&mut self, id: Uuid, one: Option<(Place, i64)>) -> usize {
-        let now_ms = self.now_ms();
-        let Some(member) = self.members.get(&id).copied() else { return 0 };
-        let Some(client) = self.clients.get_mut(&member) else { return 0 };
-        let wanted =
-            |letter: &DeadLetter| letter.parked && one.is_none_or(|(place, offset)| (letter.place, letter.offset) == (place, offset));
-        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(&mut client.dead_letters).into_iter().partition(|(letter, _)| wanted(letter));
-        client.dead_letters = left;
-        for (letter, _) in &taken {
-            self.extra.push(Change::ForgetDeadLetter { subscription: id.into_bytes(), place: letter.place, offset: letter.offset });
-            self.hub.redrive(now_ms, member, *letter, &mut self.actions);
-        }
-        taken.len()
-    }
-
-    fn drop_dead_letter(&mut self, id: Uuid, place: Place, offset: i64) -> bool {
-        let Some(client) = self.members.get(&id).and_then(|member| self.clients.get_mut(member)) else { return false };
-        let before = client.dead_letters.len();
-        // One with a parked key behind it is taken up again, never forgotten.
-        client.dead_letters.retain(|(letter, _)| letter.parked || (letter.place, letter.offset) != (place, offset));
-        let found = client.dead_letters.len() < before;
-        if found {
-            self.extra.push(Change::ForgetDeadLetter { subscription: id.into_bytes(), place, offset });
-        }
-        found
-    }
-
-    fn fetch(&mut self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
-        let member = self.members.get(&id).copied()?;
-        let machine = self.hub.member(member)?.machine();
-        let Numbering { epoch, next } = machine.numbering();
-        let pending = machine.cursors().flat_map(|(_, cursor)| cursor.pending.values().map(|pending| pending.number));
-        let acknowledged = pending.min().unwrap_or(next) - 1;
-        let parcels = self.hub.fetch(member, after.unwrap_or(acknowledged), limit);
-        let events = parcels.iter().map(|parcel| {
-            let number = Numbered { epoch: epoch.into(), number: parcel.delivery.number };
-            let rendered = parcel.record.as_ref().and_then(|record| record.rendered().ok());
-            let body = rendered.map_or_else(|| structured(&void_notice(id, &number), &number), |event| structured(event, &number));
-            (parcel.delivery.number, Bytes::from(body))
-        });
-        let events: Vec<(u64, Bytes)> = events.collect();
-        if events.len() < limit {
-            self.step(Input::Emptied(member));
-        }
-        Some(Fetched { epoch, acknowledged, events })
-    }
-
-    fn status(&self, id: Uuid) -> Option<Value> {
-        let id = *self.members.get(&id)?;
-        let (client, member) = (self.clients.get(&id)?, self.hub.member(id)?);
-        let stored = client.stored.iter().map(|(place, (scanned_to, attached))| {
-            let live = self.live_stored.get(place).copied().filter(|_| *attached);
-            (*place, live.map_or(*scanned_to, |live| live.max(*scanned_to)))
-        });
-        let mut shown = status::of_member(member, &stored.collect(), self.context.catalogue);
-        let now_ms = jiff::Timestamp::now().as_millisecond();
-        shown["oldest_pending_age_ms"] = json!(member.all_kept().map(|record| now_ms - record.log.timestamp_ms).max());
-        shown["last_attempt"] = json!(client.log.back().map(status::of_attempt));
-        shown["dead_letters"] = json!(client.dead_letters.len());
-        shown["endpoint"] =
-            json!(member.wish().address.as_ref().and_then(|address| self.hub.gate().endpoint(address)).map(status::of_endpoint));
-        shown["trouble"] = json!(self.troubles.borrow().values().next());
-        Some(shown)
     }
 
     fn gauges(&mut self) {

@@ -3,7 +3,7 @@
 //!
 //! Must never decide anything: the engine does, and says so here.
 
-use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::cursor::{LaneKey, Place};
 use ryggrad_bridge_core::machine::DeadLetter;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Subscriptions;
 pub use crate::runtime::Fetched;
-use crate::runtime::{topic_name, word};
+use crate::runtime::{Letters, topic_name, word};
 
 /// A delivery that was set aside: a reference, never a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,13 +44,19 @@ pub struct EventPlace {
     pub offset: i64,
 }
 
-/// What is to be taken up again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// Everything that was set aside.
-    All,
-    /// This delivery, with what waits behind it.
-    One(EventPlace),
+/// Which of the deliveries that were set aside: those that every part takes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Only this one, with what waits behind it.
+    pub one: Option<EventPlace>,
+    /// Only of this key.
+    pub key: Option<String>,
+    /// Only what was set aside at this time or later.
+    pub from: Option<jiff::Timestamp>,
+    /// Only what was set aside before this time.
+    pub to: Option<jiff::Timestamp>,
+    /// Only count them.
+    pub preview: bool,
 }
 
 impl Subscriptions {
@@ -82,23 +88,30 @@ impl Subscriptions {
     }
 
     /// Takes up again what was set aside; how many there were.
-    pub async fn redrive(&self, id: Uuid, selection: Selection) -> usize {
-        let one = match selection {
-            Selection::All => None,
-            Selection::One(place) => match self.place_of(&place) {
-                Some(found) => Some((found, place.offset)),
-                None => return 0,
-            },
-        };
-        self.engine.redrive(id, one).await
+    pub async fn redrive(&self, id: Uuid, selection: &Selection) -> usize {
+        match self.letters(selection) {
+            Some(letters) => self.engine.redrive(id, letters).await,
+            None => 0,
+        }
     }
 
-    /// Forgets one that was set aside, for good; whether there was one.
-    pub async fn drop_dead_letter(&self, id: Uuid, place: &EventPlace) -> bool {
-        match self.place_of(place) {
-            Some(found) => self.engine.drop_dead_letter(id, found, place.offset).await,
-            None => false,
+    /// Forgets what was set aside, for good; how many there were.
+    pub async fn discard(&self, id: Uuid, selection: &Selection) -> usize {
+        match self.letters(selection) {
+            Some(letters) => self.engine.discard(id, letters).await,
+            None => 0,
         }
+    }
+
+    /// In the engine's words; `None` if it can mean nothing.
+    fn letters(&self, selection: &Selection) -> Option<Letters> {
+        let ms = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
+        let one = match &selection.one {
+            Some(place) => Some((self.place_of(place)?, place.offset)),
+            None => None,
+        };
+        let at_ms = selection.from.map_or(0, ms)..selection.to.map_or(u64::MAX, ms);
+        Some(Letters { one, lane: selection.key.as_deref().map(LaneKey::of), at_ms, preview: selection.preview })
     }
 
     /// The latest attempts, newest first.

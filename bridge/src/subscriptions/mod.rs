@@ -8,6 +8,8 @@
 
 mod deliveries;
 mod pace;
+mod replays;
+mod rewind;
 mod strongbox;
 mod trial;
 mod verification;
@@ -27,7 +29,7 @@ use ryggrad_log::{Moment, Moments, Seal};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, Entry, Loaded, Stored};
 use serde_json::Value;
-use tokio::sync::{Mutex, OnceCell, RwLock};
+use tokio::sync::{Mutex, OnceCell, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,8 +38,12 @@ use crate::runtime::{Context, Engine, Running};
 use crate::watch_lists::WatchLists;
 pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
 use pace::Pace;
+pub use replays::Replays;
 use strongbox::Strongbox;
 use verification::Verifications;
+
+/// Stretches that are read at the same time to count what is in them.
+const COUNTING_MAX: usize = 2;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,9 @@ pub enum ChangeError {
     /// A secret could not be sealed, or opened.
     #[error("the subscription's secrets cannot be sealed or opened with this bridge's key")]
     Seal(#[from] ryggrad_log::SealError),
+    /// It does not run, or not any more.
+    #[error("the subscription does not run now")]
+    Stopped,
     /// What was asked for does not go with what is there.
     #[error("the change does not fit")]
     Invalid(Vec<Fault>),
@@ -62,6 +71,7 @@ pub enum ChangeError {
 /// All subscriptions.
 pub struct Subscriptions {
     facts: Facts,
+    replays: Replays,
     strongbox: Strongbox,
     cursor_key: CursorKey,
     context: Arc<Context>,
@@ -70,6 +80,7 @@ pub struct Subscriptions {
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
+    counting: Semaphore,
     /// Cancelled when the bridge stops: nobody waits for events any longer.
     stopping: CancellationToken,
     known: RwLock<BTreeMap<Uuid, Subscription>>,
@@ -81,6 +92,7 @@ impl Subscriptions {
     /// Subscriptions as loaded from their topic; `start_all` puts them to work.
     pub fn new(
         facts: Facts,
+        replays: Replays,
         seal: Seal,
         context: Arc<Context>,
         engine: Engine,
@@ -91,6 +103,7 @@ impl Subscriptions {
         let stopping = CancellationToken::new();
         Self {
             facts,
+            replays,
             cursor_key: CursorKey::new(&seal.derive("pull cursors")),
             strongbox: Strongbox::new(seal),
             engine,
@@ -99,6 +112,7 @@ impl Subscriptions {
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
             pace: Pace::default(),
+            counting: Semaphore::new(COUNTING_MAX),
             stopping,
             known: RwLock::new(known),
             changing: Mutex::default(),
@@ -118,6 +132,7 @@ impl Subscriptions {
                 self.retire_secrets_in_time(&subscription);
             }
         }
+        self.start_replays(stored).await?;
         if !stored.is_empty() {
             let gone = subscriptions.into_keys().map(|subscription| Change::Forget { subscription }).collect();
             self.context.writer.commit(gone).await?;
@@ -291,6 +306,7 @@ impl Subscriptions {
             && let Some(running) = self.running(&after)
         {
             self.engine.change(running).await;
+            self.change_replays(&after).await;
         }
         Ok(Some(after))
     }
@@ -302,6 +318,7 @@ impl Subscriptions {
         self.known.write().await.remove(&id);
         self.verifications.forget(id);
         self.engine.remove(id).await;
+        self.forget_replays(id).await?;
         // If this is lost in a crash, the next start forgets them.
         self.context.writer.commit(vec![Change::Forget { subscription: id.into_bytes() }]).await?;
         Ok(())
@@ -352,7 +369,7 @@ impl Subscriptions {
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
         let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
-        opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription) })
+        opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription), replay: None })
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {
@@ -384,14 +401,18 @@ impl Subscriptions {
             Start::Beginning => Moment::Beginning,
             Start::Time(time) => Moment::Time(time.as_millisecond()),
         };
-        let moments = self.moments.get_or_try_init(|| async { Moments::new(&self.context.connection) }).await?;
         let mut from = BTreeMap::new();
         for topic in topics {
-            let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
-            let timeout_ms = self.context.config.kafka_timeout_ms;
-            from.insert(topic.clone(), moments.offsets_of(topic, partitions, moment, timeout_ms).await?);
+            from.insert(topic.clone(), self.offsets_of(topic, moment).await?);
         }
         Ok(from)
+    }
+
+    /// The offset of a moment in each partition of a topic.
+    async fn offsets_of(&self, topic: &str, moment: Moment) -> Result<Vec<i64>, ryggrad_log::Error> {
+        let moments = self.moments.get_or_try_init(|| async { Moments::new(&self.context.connection) }).await?;
+        let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
+        moments.offsets_of(topic, partitions, moment, self.context.config.kafka_timeout_ms).await
     }
 }
 

@@ -17,7 +17,7 @@ pub mod receipts;
 
 pub use bridge::{Bridge, CallError, is_not_found};
 pub use interrupt::Interrupts;
-pub use options::{BridgeOptions, KafkaOptions, OperatorOptions};
+pub use options::{BridgeOptions, KafkaAndBridgeOptions, KafkaOptions, OperatorOptions};
 pub use problem::Problem;
 pub use profile::{Profile, Token};
 

@@ -55,6 +55,19 @@ pub struct KafkaOptions {
     profile: ProfileOption,
 }
 
+/// How to reach Kafka, and the bridge as an organisation.
+#[derive(Debug, Clone, Args)]
+pub struct KafkaAndBridgeOptions {
+    #[command(flatten)]
+    kafka: KafkaOptions,
+    /// The bridge's address, for what is a subscription's [default: from the profile, else http://127.0.0.1:8484].
+    #[arg(long, env = "RYGGRAD_BRIDGE", value_name = "URL", global = true, help_heading = "Connection")]
+    bridge: Option<String>,
+    /// The organisation's token [default: from the profile].
+    #[arg(long, env = "RYGGRAD_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true, help_heading = "Connection")]
+    token: Option<Token>,
+}
+
 #[derive(Debug, Clone, Args)]
 struct ProfileOption {
     /// File with addresses and tokens [default: .ryggrad/client.toml].
@@ -74,6 +87,19 @@ impl BridgeOptions {
         let profile = self.profile.load()?;
         let token = first_token(&self.token, profile.token, "token", "--token or RYGGRAD_TOKEN")?;
         Bridge::new(&first(&self.bridge, profile.bridge, BRIDGE_DEFAULT), token)
+    }
+}
+
+impl KafkaAndBridgeOptions {
+    /// How to reach Kafka. Makes no call yet.
+    pub fn connection(&self) -> anyhow::Result<Connection> {
+        self.kafka.connection()
+    }
+
+    /// A client for the bridge. Makes no call yet.
+    pub fn connect(&self) -> anyhow::Result<Bridge> {
+        let (bridge, token, profile) = (self.bridge.clone(), self.token.clone(), self.kafka.profile.clone());
+        BridgeOptions { bridge, token, profile }.connect()
     }
 }
 

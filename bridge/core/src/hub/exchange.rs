@@ -1,5 +1,6 @@
 //! What goes into the hub and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::gate::Address;
@@ -74,6 +75,8 @@ pub struct Newcomer {
     pub cursors: Vec<(Place, Cursor)>,
     /// Events set aside so far.
     pub dead_letters: usize,
+    /// For a replay: where it ends in each partition. It never goes with the tail.
+    pub until: Option<BTreeMap<Place, i64>>,
 }
 
 /// What happened.
@@ -151,6 +154,18 @@ pub enum Action {
     },
     /// There may be more to fetch.
     Available(MemberId),
+    /// A replay has come to its end, and all of it is on disk. Told at least once.
+    Finished(MemberId),
+    /// The subscription has gone back here, which is on disk with the next commit. Its events set
+    /// aside from `to` on are so no more: forget them in that commit too.
+    Rewound {
+        /// Whose.
+        member: MemberId,
+        /// Where.
+        place: Place,
+        /// The first offset that comes again.
+        to: i64,
+    },
     /// The subscription was stopped by its deliveries.
     Disable {
         /// Whose.

@@ -91,6 +91,10 @@ impl Hub {
             let Some(at) = self.members.get(&id).and_then(|member| member.detached.get(&place).copied()) else { return };
             let Some(ring) = self.rings.get(place) else { return };
             let (ring_start, live) = (ring.start(), ring.end());
+            let until = self.members.get(&id).and_then(|member| member.until(place));
+            if until.is_some_and(|until| at >= until.min(live)) {
+                return self.stop(now_ms, id, place, at, actions);
+            }
             if at >= live {
                 return self.attach(now_ms, id, place, at, actions);
             }
@@ -112,8 +116,10 @@ impl Hub {
                 actions.extend(readers.into_iter().map(Action::Reader));
                 return;
             };
-            let end = stretch.end();
-            let bite: Vec<Arc<Record>> = stretch.from(at, BITE_RECORDS.min(left)).map(Arc::clone).collect();
+            let until = until.unwrap_or(i64::MAX);
+            let end = stretch.end().min(until);
+            let bite = stretch.from(at, BITE_RECORDS.min(left)).take_while(|record| record.offset() < until);
+            let bite: Vec<Arc<Record>> = bite.map(Arc::clone).collect();
             if bite.is_empty() {
                 self.go_to(id, place, end);
                 continue;
@@ -135,6 +141,20 @@ impl Hub {
                     break;
                 }
             }
+        }
+    }
+
+    /// A replay has come to its end here, or to where the tail has not come yet. It stays detached.
+    fn stop(&mut self, now_ms: u64, id: MemberId, place: Place, at: i64, actions: &mut Vec<Action>) {
+        self.pass(now_ms, id, place, at, actions);
+        self.slots.leave(id, place);
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.rescans.contains(&place) {
+            return self.make_hungry(id);
+        }
+        if member.until(place).is_some_and(|until| at < until) {
+            member.retry_at_ms = Some(now_ms + BEHIND_TAIL_MS);
+            self.note(id);
         }
     }
 

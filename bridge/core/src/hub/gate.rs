@@ -18,12 +18,37 @@ pub type Address = Arc<str>;
 struct Entry {
     endpoint: Endpoint,
     queue: VecDeque<(MemberId, u64)>,
+    /// What replays want, which goes when nobody else wants anything.
+    replays: VecDeque<(MemberId, u64)>,
+    replaying: BTreeSet<(MemberId, u64)>,
     in_turn: bool,
     wake_at_ms: Option<u64>,
     members: usize,
     /// Of its attempts under way, those that were begun as a suspect's.
     suspect_in_flight: usize,
     in_flight: usize,
+}
+
+impl Entry {
+    /// Replays get at most half of what the endpoint takes, so that what is live finds room.
+    fn may_replay(&self) -> bool {
+        self.replaying.len() < (self.endpoint.concurrency() / 2).max(1)
+    }
+
+    fn wants_any(&self) -> bool {
+        !self.queue.is_empty() || (!self.replays.is_empty() && self.may_replay())
+    }
+
+    /// What is live goes first.
+    fn pop(&mut self) -> Option<(MemberId, u64)> {
+        let live = self.queue.pop_front();
+        if live.is_some() || !self.may_replay() {
+            return live;
+        }
+        let replayed = self.replays.pop_front()?;
+        self.replaying.insert(replayed);
+        Some(replayed)
+    }
 }
 
 /// Limits of all attempts together.
@@ -70,6 +95,8 @@ impl Gate {
         let entry = self.entries.entry(Arc::clone(address)).or_insert_with(|| Entry {
             endpoint: Endpoint::new(limits),
             queue: VecDeque::new(),
+            replays: VecDeque::new(),
+            replaying: BTreeSet::new(),
             in_turn: false,
             wake_at_ms: None,
             members: 0,
@@ -83,19 +110,24 @@ impl Gate {
     /// A subscription delivers here no more: gives what it still wanted to attempt. Attempts
     /// under way are still to end.
     pub fn leave(&mut self, address: &Address, member: MemberId) -> Vec<u64> {
-        let mut left = Vec::new();
+        let left = self.withdraw(address, member);
         if let Some(entry) = self.entries.get_mut(address) {
             entry.members -= 1;
-            entry.queue.retain(|(queued, attempt)| {
-                let own = *queued == member;
-                if own {
-                    left.push(*attempt);
-                }
-                !own
-            });
             self.drop_if_unused(address);
         }
         left
+    }
+
+    /// Gives what a subscription still wants to attempt, which is not to be attempted any more.
+    pub fn withdraw(&mut self, address: &Address, member: MemberId) -> Vec<u64> {
+        let Some(entry) = self.entries.get_mut(address) else { return Vec::new() };
+        let mut own = Vec::new();
+        for queue in [&mut entry.queue, &mut entry.replays] {
+            let (left, others) = std::mem::take(queue).into_iter().partition(|(queued, _)| *queued == member);
+            *queue = others;
+            own.extend(VecDeque::into_iter(left).map(|(_, attempt)| attempt));
+        }
+        own
     }
 
     /// The endpoint starts with a clean slate: its owner has mended something.
@@ -107,18 +139,20 @@ impl Gate {
     }
 
     /// An attempt wants to be made.
-    pub fn queue(&mut self, address: &Address, member: MemberId, attempt: u64) {
+    pub fn queue(&mut self, address: &Address, member: MemberId, attempt: u64, is_replay: bool) {
         if let Some(entry) = self.entries.get_mut(address) {
-            entry.queue.push_back((member, attempt));
+            let queue = if is_replay { &mut entry.replays } else { &mut entry.queue };
+            queue.push_back((member, attempt));
             self.consider(address);
         }
     }
 
     /// An attempt has ended.
-    pub fn ended(&mut self, now_ms: u64, address: &Address, outcome: Outcome, entropy: u64) {
+    pub fn ended(&mut self, now_ms: u64, address: &Address, attempt: (MemberId, u64), outcome: Outcome, entropy: u64) {
         self.in_flight -= 1;
         let Some(entry) = self.entries.get_mut(address) else { return };
         entry.in_flight -= 1;
+        entry.replaying.remove(&attempt);
         if entry.suspect_in_flight > entry.in_flight {
             entry.suspect_in_flight -= 1;
             self.suspect_in_flight -= 1;
@@ -150,7 +184,7 @@ impl Gate {
             let address = self.turn.pop_front()?;
             let Some(entry) = self.entries.get_mut(&address) else { continue };
             entry.in_turn = false;
-            if entry.queue.is_empty() {
+            if !entry.wants_any() {
                 continue;
             }
             if !entry.endpoint.admits(now_ms) {
@@ -168,7 +202,7 @@ impl Gate {
                 self.held.push_back(address);
                 continue;
             }
-            let Some((member, attempt)) = entry.queue.pop_front() else { continue };
+            let Some((member, attempt)) = entry.pop() else { continue };
             entry.endpoint.started(now_ms);
             entry.in_flight += 1;
             self.in_flight += 1;
@@ -210,7 +244,7 @@ impl Gate {
     fn consider(&mut self, address: &Address) {
         if let Some(entry) = self.entries.get_mut(address)
             && !entry.in_turn
-            && !entry.queue.is_empty()
+            && entry.wants_any()
         {
             entry.in_turn = true;
             self.turn.push_back(Arc::clone(address));

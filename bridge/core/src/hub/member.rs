@@ -10,14 +10,14 @@ use crate::cursor::Place;
 use crate::machine::{Delivery, Machine};
 use crate::record::Record;
 
-/// Where a partition is read from. A second look begins one before its first record: that may be a
-/// tombstone whose event is gone, and a reading that starts at a tombstone takes it for an echo.
+/// Where a partition is read from. A second look, and one after a rewind, begins one before its first
+/// record: that may be a tombstone whose event is gone, and a reading that starts at a tombstone takes
+/// it for an echo.
 pub(super) fn again_from(machine: &Machine, place: Place) -> i64 {
     let at = machine.read_from(place);
-    if !machine.is_rescanning(place) {
-        return at;
-    }
-    machine.cursors().find(|(there, _)| *there == place).map_or(at, |(_, cursor)| (at - 1).max(cursor.from))
+    let Some((_, cursor)) = machine.cursors().find(|(there, _)| *there == place) else { return at };
+    let rewound = || cursor.rewinds.last().is_some_and(|rewind| rewind.at == at);
+    if machine.is_rescanning(place) || rewound() { (at - 1).max(cursor.from) } else { at }
 }
 
 /// A subscription.
@@ -31,6 +31,10 @@ pub struct Member {
     /// Partitions that it reads by itself, and the next offset in each. It goes with the tail in
     /// all others.
     pub(super) detached: BTreeMap<Place, i64>,
+    /// Where a replay ends in each partition.
+    pub(super) until: Option<BTreeMap<Place, i64>>,
+    /// It was told that this replay has come to its end.
+    pub(super) is_finished: bool,
     /// Partitions that its machine wants read again.
     pub(super) rescans: Vec<Place>,
     filter_errors: u64,
@@ -46,14 +50,17 @@ impl Member {
     /// `live` is where the tail was when the cursors were stored: stored ones come before the tail
     /// goes, and new ones are attached nowhere.
     pub(super) fn new(newcomer: Newcomer, live: impl Fn(Place) -> Option<i64>) -> Self {
-        let Newcomer { wish, numbering, mut cursors, dead_letters } = newcomer;
+        let Newcomer { wish, numbering, mut cursors, dead_letters, until } = newcomer;
         for (place, cursor) in &mut cursors {
             if let Some(live) = live(*place).filter(|_| cursor.attached) {
                 cursor.scanned_to = cursor.scanned_to.max(live);
             }
         }
-        let attached: Vec<(Place, bool)> =
-            cursors.iter().map(|(place, cursor)| (*place, cursor.attached && cursor.resume_at() == cursor.scanned_to)).collect();
+        let goes_along = until.is_none();
+        let attached: Vec<(Place, bool)> = cursors
+            .iter()
+            .map(|(place, cursor)| (*place, goes_along && cursor.attached && cursor.resume_at() == cursor.scanned_to))
+            .collect();
         let mut machine = Machine::new(wish.limits, wish.policy, wish.mode, numbering, cursors);
         machine.set_dead_letters(dead_letters);
         let detached = attached.iter().filter(|(_, attached)| !attached);
@@ -64,6 +71,8 @@ impl Member {
             kept: HashMap::new(),
             attempts: HashMap::new(),
             detached,
+            until,
+            is_finished: false,
             rescans: Vec::new(),
             filter_errors: 0,
             hungry: false,
@@ -99,6 +108,22 @@ impl Member {
 
     pub(super) fn is_attached(&self, place: Place) -> bool {
         !self.detached.contains_key(&place)
+    }
+
+    /// It is a replay: bounded, and after everyone else.
+    pub(super) fn is_replay(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Where it ends in a partition, if it does.
+    pub(super) fn until(&self, place: Place) -> Option<i64> {
+        self.until.as_ref().map(|until| until.get(&place).copied().unwrap_or_default())
+    }
+
+    /// A replay that has come to its end, all of it on disk.
+    pub(super) fn is_done(&self) -> bool {
+        let reached = |(place, until): (&Place, &i64)| self.machine.scanned_to(*place) >= *until && !self.machine.is_rescanning(*place);
+        self.until.as_ref().is_some_and(|until| until.iter().all(reached)) && self.rescans.is_empty() && self.machine.is_at_rest()
     }
 
     /// Whether it wants a record, echoes aside.

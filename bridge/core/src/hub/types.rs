@@ -75,7 +75,7 @@ impl TypeIndex {
 }
 
 /// Whether any of the patterns means this type.
-pub(super) fn wants(patterns: &[String], ce_type: &str) -> bool {
+pub fn wants(patterns: &[String], ce_type: &str) -> bool {
     patterns.iter().any(|pattern| type_matches(pattern, ce_type))
 }
 

@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::settings::OnExhausted;
 
 use super::Machine;
-use super::exchange::{Action, DeadLetter, Delivery, DisableReason, Mode};
+use super::exchange::{Action, DeadLetter, DisableReason, Mode};
 use super::lanes::{Held, LaneId, LaneState, lane_alone, mix};
 
 /// What an attempt holds: from each lane as many as that lane says.
@@ -93,8 +93,7 @@ impl Machine {
             bound = together;
             let before = deliveries.len();
             for held in lane.queue.iter().take(bound - before).take_while(|held| self.books.holds(held)) {
-                let Held { offset, number, void, attempts, .. } = *held;
-                deliveries.push(Delivery { place: id.0, offset, lane: id.1, number, void, attempts: attempts.saturating_add(1) });
+                deliveries.push(self.books.delivery(id, held));
             }
             lane.under_way = deliveries.len() - before;
             lane.state = LaneState::InFlight { began_ms: now_ms };

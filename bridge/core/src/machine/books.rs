@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::cursor::{Collapsed, Cursor, LaneKey, Pending, Place};
 
-use super::exchange::{Commit, DeadLetter, Numbering};
-use super::lanes::Held;
+use super::exchange::{Commit, DeadLetter, Delivery, Numbering};
+use super::lanes::{Held, LaneId};
 use super::pull::Shelf;
 
 /// One partition.
@@ -127,6 +127,25 @@ impl Books {
         self.settled == 0 && self.settling.is_none()
     }
 
+    /// A commit is on its way to the disk.
+    pub(super) fn is_committing(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// Events set aside that no commit holds yet.
+    pub(super) fn unstored_letters(&self) -> usize {
+        self.dead_letters.len()
+    }
+
+    /// A partition goes back. All that is held of it from now on waits for the commit that says so.
+    pub(super) fn rewind(&mut self, place: Place, to: i64) {
+        let Some(part) = self.parts.get_mut(&place) else { return };
+        *part = Part::new(part.cursor.rewound(to));
+        self.dead_letters.retain(|letter| letter.place != place || letter.offset < to);
+        self.set_aside_in = self.next_commit();
+        self.touch(place);
+    }
+
     /// Whether what an entry says is on disk.
     pub(super) fn holds(&self, held: &Held) -> bool {
         held.commit <= self.persisted
@@ -181,6 +200,13 @@ impl Books {
     pub(super) fn again(&mut self, place: Place, offset: i64) -> Option<Held> {
         let Pending { number, void } = *self.parts.get(&place)?.cursor.pending.get(&offset)?;
         Some(Held { offset, number, commit: self.set_aside_in, attempts: 0, void, stays: false })
+    }
+
+    /// A held entry as it leaves.
+    pub(super) fn delivery(&self, (place, lane): LaneId, held: &Held) -> Delivery {
+        let Held { offset, number, void, attempts, .. } = *held;
+        let generation = self.parts.get(&place).map_or(0, |part| part.cursor.generation(offset));
+        Delivery { place, offset, lane, number, generation, void, attempts: attempts.saturating_add(1) }
     }
 
     /// The event of a pending entry does not go out any more.

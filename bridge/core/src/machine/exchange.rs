@@ -131,6 +131,15 @@ pub enum Input {
         /// The lane.
         lane: LaneKey,
     },
+    /// The owner wants everything from this offset on once more. No attempt begins from now on;
+    /// it happens when none is under way and no commit is out, for all partitions that were named
+    /// by then together.
+    Rewind {
+        /// Where.
+        place: Place,
+        /// The first offset; below what was looked at.
+        to: i64,
+    },
     /// The last commit handed out is on disk.
     Persisted,
     /// Attempts may be made, or not. Starting clears every wait.
@@ -152,6 +161,8 @@ pub struct Delivery {
     pub lane: LaneKey,
     /// Its number.
     pub number: u64,
+    /// After how many rewinds it is delivered: the same over retries and restarts.
+    pub generation: u32,
     /// Send a void notice in place of the event.
     pub void: bool,
     /// How often it has been tried, this time included.
@@ -200,6 +211,14 @@ pub enum Action {
     Rescan {
         /// Where.
         place: Place,
+    },
+    /// The cursor has gone back: forget all that is kept of this partition, and read it again, from
+    /// [`Machine::read_from`](super::Machine::read_from). Events set aside from `to` on are so no more.
+    Rewound {
+        /// Where.
+        place: Place,
+        /// The first offset that comes again.
+        to: i64,
     },
     /// Disable the subscription. Attempts have stopped.
     Disable {

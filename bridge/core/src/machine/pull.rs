@@ -43,8 +43,7 @@ impl Machine {
         let shelved = self.books.shelf.iter().flat_map(move |shelf| shelf.0.range(after_number.saturating_add(1)..));
         shelved.map_while(|(_, shelved)| {
             let (lane, held) = self.on_shelf(*shelved)?;
-            let attempts = held.attempts.saturating_add(1);
-            Some(Delivery { place: shelved.place, offset: held.offset, lane, number: held.number, void: held.void, attempts })
+            Some(self.books.delivery((shelved.place, lane), &held))
         })
     }
 

@@ -35,7 +35,7 @@ pub struct State {
 const TIMES_MIN: u64 = 10;
 
 const READS: [Reads; 4] = [Reads::Tail, Reads::Ring, Reads::Reader, Reads::Again];
-const HAPPENINGS: [&str; 16] = [
+const HAPPENINGS: [&str; 19] = [
     "acknowledged",
     "attached",
     "chunk",
@@ -49,7 +49,10 @@ const HAPPENINGS: [&str; 16] = [
     "reader closed",
     "reader opened",
     "redriven",
+    "replayed to the end",
     "resumed",
+    "rewound",
+    "rewound and lost",
     "skipped",
     "withheld in a batch",
 ];

@@ -3,7 +3,10 @@
 //!
 //! Must never leave the world's books and the hub with different wishes.
 
-use ryggrad_bridge_core::hub::Input;
+use std::collections::BTreeMap;
+
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::hub::{Input, MemberId};
 use ryggrad_bridge_core::machine::DeadLetter;
 use ryggrad_bridge_core::outcome::Outcome;
 
@@ -125,6 +128,76 @@ impl Rig {
         let next = Subscription::new(&mut self.random, &self.plan, fetches, address, from, self.step);
         self.subscriptions.push(next);
         self.join(self.subscriptions.len() - 1);
+    }
+
+    /// Back to somewhere, more often than not a little; in one partition or in several.
+    pub fn rewind(&mut self) {
+        let index = self.brings(Fault::Rewind);
+        if self.subscriptions[index].until.is_some() {
+            return;
+        }
+        let member = self.subscriptions[index].member;
+        let mut targets = Vec::new();
+        for place in places() {
+            let (start, at) = (self.log.start(place), self.hub.position(member, place).unwrap_or_default());
+            let back = (at - start).min(if self.random.chance(60) { 20 } else { i64::MAX });
+            if back > 0 && self.random.chance(70) {
+                targets.push((place, at - 1 - self.random.below(back.cast_unsigned()).cast_signed()));
+            }
+        }
+        self.tell(&("rewind", member, &targets));
+        if self.plan.bug == Bug::RewindDisowns {
+            let own = self.under_way.iter().filter(|attempt| attempt.subscription == index && !attempt.told).cloned();
+            for attempt in own.collect::<Vec<_>>() {
+                self.disowned.push((member, attempt.attempt));
+                self.told(&attempt, Outcome::Unsent, false);
+            }
+        }
+        let mut actions = Vec::new();
+        self.hub.rewind(self.now_ms, member, &targets, &mut actions);
+        self.act(actions);
+    }
+
+    /// A part of the log once more, beside what is live.
+    pub fn replay(&mut self) {
+        let index = self.brings(Fault::Replay);
+        let (mut from, mut until) = (BTreeMap::new(), BTreeMap::new());
+        for place in places() {
+            let mut point = || {
+                self.log.start(place) + self.random.below((self.log.end(place) - self.log.start(place) + 1).cast_unsigned()).cast_signed()
+            };
+            let (one, other) = (point(), point());
+            from.insert(place, one.min(other));
+            until.insert(place, one.max(other));
+        }
+        let address = self.subscriptions[index].address.clone();
+        let replay = Subscription::new(&mut self.random, &self.plan, false, address, from, self.step).replay(until);
+        self.subscriptions.push(replay);
+        self.join(self.subscriptions.len() - 1);
+    }
+
+    /// A replay has come to its end.
+    pub(super) fn finished(&mut self, member: MemberId) {
+        // It may have ended as soon as it began, before its name is known here.
+        let index = self.index(member).unwrap_or(self.subscriptions.len() - 1);
+        self.coverage.saw("replayed to the end");
+        if self.subscriptions[index].until.is_none() {
+            return self.violate("what is no replay has come to an end".to_owned());
+        }
+        self.subscriptions[index].finished = true;
+    }
+
+    /// The hub has gone back: what was set aside from there on is no more.
+    pub(super) fn rewound(&mut self, member: MemberId, place: Place, to: i64) {
+        self.tell(&("rewound", member, place, to));
+        self.coverage.saw("rewound");
+        let Some(index) = self.index(member) else { return self.violate("nobody has gone back".to_owned()) };
+        let own = &mut self.subscriptions[index];
+        own.rewound(place, to, self.step);
+        let unstored =
+            |letter: &&DeadLetter| !own.unstored_rounds.iter().any(|round| round.place == letter.place && letter.offset >= round.from);
+        let left = own.disk.letters.iter().filter(unstored).count();
+        self.hub.set_dead_letters(member, left);
     }
 
     pub fn compact(&mut self) {

@@ -43,6 +43,10 @@ pub enum Fault {
     Replace,
     /// The bridge ends in good order, and starts again.
     Restart,
+    /// The owner wants a part of the log once more.
+    Rewind,
+    /// The same beside what is live.
+    Replay,
 }
 
 pub const ALL: [Fault; 19] = [
@@ -65,6 +69,8 @@ pub const ALL: [Fault; 19] = [
     Fault::Move,
     Fault::Replace,
     Fault::Restart,
+    Fault::Rewind,
+    Fault::Replay,
 ];
 
 /// What a planted bug does between hub and world.
@@ -92,9 +98,14 @@ pub enum Bug {
     EchoForEvent,
     LoseAnswer,
     LoseReaderUntold,
+    RewindUnderOldNames,
+    RewindForgetsNumbers,
+    RewindDisowns,
+    ReplayPastItsEnd,
+    ReplayLostInACrash,
 }
 
-pub const BUGS: [Bug; 21] = [
+pub const BUGS: [Bug; 26] = [
     Bug::SettleBeforeAnswer,
     Bug::DropOnFailure,
     Bug::OvertakeWithinKey,
@@ -116,6 +127,11 @@ pub const BUGS: [Bug; 21] = [
     Bug::EchoForEvent,
     Bug::LoseAnswer,
     Bug::LoseReaderUntold,
+    Bug::RewindUnderOldNames,
+    Bug::RewindForgetsNumbers,
+    Bug::RewindDisowns,
+    Bug::ReplayPastItsEnd,
+    Bug::ReplayLostInACrash,
 ];
 
 /// One schedule.

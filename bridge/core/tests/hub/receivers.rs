@@ -24,6 +24,7 @@ impl Rig {
         match self.plan.bug {
             Bug::OvertakeWithinKey => self.overtake(&attempt),
             Bug::EventForNotice => self.unveil(&mut attempt),
+            Bug::RewindUnderOldNames => attempt.parcels.iter_mut().for_each(|parcel| parcel.delivery.generation = 0),
             Bug::SettleBeforeAnswer => {
                 attempt.told = true;
                 self.early.push(attempt.clone());
@@ -109,7 +110,8 @@ impl Rig {
             let taker = if wrong { (ended.subscription + 1) % self.subscriptions.len() } else { ended.subscription };
             self.subscriptions[taker].takes(&ended, self.life, fault.is_none());
         }
-        if ended.told || (self.plan.bug == Bug::LoseAnswer && self.random.chance(1)) {
+        let disowned = self.disowned.contains(&(ended.member, ended.attempt));
+        if disowned || ended.told || (self.plan.bug == Bug::LoseAnswer && self.random.chance(1)) {
             return;
         }
         // It was asked for with the answer. What hung was not answered at all.

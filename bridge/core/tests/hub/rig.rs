@@ -38,6 +38,8 @@ pub struct Rig {
     pub(super) under_way: Vec<UnderWay>,
     /// Attempts that the hub is told of at once: a planted bug.
     pub(super) early: Vec<UnderWay>,
+    /// Attempts of whose end the hub is not told: a planted bug.
+    pub(super) disowned: Vec<(MemberId, u64)>,
     pub(super) commit: Option<Commit>,
     /// What is stored of the tail.
     live: BTreeMap<Place, i64>,
@@ -97,6 +99,7 @@ impl Rig {
             asked: Vec::new(),
             under_way: Vec::new(),
             early: Vec::new(),
+            disowned: Vec::new(),
             commit: None,
             live,
             now_ms: 0,
@@ -124,7 +127,11 @@ impl Rig {
     pub(super) fn join(&mut self, index: usize) {
         self.step += 1;
         let mut actions = Vec::new();
-        let member = self.hub.add(self.now_ms, self.subscriptions[index].newcomer(), &mut actions);
+        let mut newcomer = self.subscriptions[index].newcomer();
+        if self.plan.bug == Bug::ReplayPastItsEnd {
+            newcomer.until.iter_mut().flat_map(BTreeMap::values_mut).for_each(|until| *until += 3);
+        }
+        let member = self.hub.add(self.now_ms, newcomer, &mut actions);
         self.subscriptions[index].member = member;
         self.act(actions);
     }
@@ -161,6 +168,8 @@ impl Rig {
                         self.subscriptions[index].has_news = true;
                     }
                 }
+                Action::Finished(member) => self.finished(member),
+                Action::Rewound { member, place, to } => self.rewound(member, place, to),
                 Action::Disable { member, reason, .. } => self.disabled(member, reason),
             }
         }
@@ -308,9 +317,17 @@ impl Rig {
         if self.plan.bug == Bug::AttachWithoutTheGap && self.random.chance(10) {
             cursor.attached = true;
         }
-        let (attached, scanned_to) = (cursor.attached, cursor.scanned_to);
+        let generation = |cursor: &Cursor| cursor.rewinds.last().map_or(0, |rewind| rewind.generation);
+        let (attached, scanned_to, gone_back) = (cursor.attached, cursor.scanned_to, generation(&cursor));
+        let went_back = self.subscriptions[index].disk.cursors.get(&place).is_some_and(|before| generation(before) < gone_back);
+        if went_back {
+            self.subscriptions[index].rewind_stored(place, gone_back);
+            if self.plan.bug == Bug::RewindForgetsNumbers {
+                cursor.pending.retain(|offset, _| *offset >= 0);
+            }
+        }
         let before = self.subscriptions[index].disk.cursors.insert(place, cursor);
-        if before.as_ref().is_some_and(|before| before.scanned_to > scanned_to) {
+        if !went_back && before.as_ref().is_some_and(|before| before.scanned_to > scanned_to) {
             self.violate("a cursor went back".to_owned());
         }
         if attached && before.is_some_and(|before| !before.attached) {
@@ -383,6 +400,7 @@ impl Rig {
     fn start_again(&mut self) {
         self.closed = false;
         self.under_way.clear();
+        self.disowned.clear();
         self.readers.clear();
         self.asked.clear();
         self.tail = self.live.clone();
@@ -395,7 +413,15 @@ impl Rig {
         }
         self.hub = start(self.limits, &self.known, &self.lists, self.plan.bug == Bug::SendWithheld, &self.live);
         for index in 0..self.subscriptions.len() {
+            let is_replay = self.subscriptions[index].until.is_some();
+            if is_replay && self.plan.bug == Bug::ReplayLostInACrash {
+                // Ids begin anew.
+                self.subscriptions[index].member = MemberId(u32::MAX);
+                continue;
+            }
             let subscription = &mut self.subscriptions[index];
+            // Told again, or not yet.
+            subscription.finished = false;
             // Whoever fetches comes anew, and looks once.
             subscription.has_news = true;
             if subscription.removed {
@@ -405,6 +431,10 @@ impl Rig {
             }
             if self.plan.bug == Bug::ForgetPendingOnRestart {
                 subscription.disk.cursors.values_mut().for_each(|cursor| cursor.pending.clear());
+            }
+            if !subscription.unstored_rounds.is_empty() {
+                subscription.unstored_rounds.clear();
+                self.coverage.saw("rewound and lost");
             }
             // A restart knows of no pause that the receiver asked for.
             subscription.quiet_until_ms = 0;
@@ -443,6 +473,9 @@ impl Rig {
     /// Whether there is nothing left to do.
     pub fn rests(&self) -> bool {
         let idle = |subscription: &Subscription| {
+            if subscription.finished {
+                return true;
+            }
             if self.mute.as_ref() == Some(&subscription.address) && !subscription.fetches {
                 return true;
             }

@@ -9,7 +9,7 @@ use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::{MemberId, Newcomer, Parcel, Wish};
 use ryggrad_bridge_core::machine::{DeadLetter, Delivery, Mode, Numbering};
-use ryggrad_bridge_core::settings::Order;
+use ryggrad_bridge_core::settings::{OnExhausted, Order};
 
 use super::log::{FILTERS, KEYS, Log, list_id};
 use super::plan::{Choice, Fault, Plan};
@@ -31,6 +31,8 @@ pub struct Arrival {
     pub number: u64,
     pub place: Place,
     pub offset: i64,
+    /// With the offset, what the receiver knows a delivery by.
+    pub generation: u32,
     pub void: bool,
     /// The step in which its attempt began.
     pub began_step: u64,
@@ -38,6 +40,16 @@ pub struct Arrival {
     pub life: u32,
     /// The bridge was told.
     pub answered: bool,
+}
+
+/// Everything from an offset on is owed once more, under new names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    pub place: Place,
+    pub generation: u32,
+    pub from: i64,
+    /// The step in which it began.
+    pub since: u64,
 }
 
 /// An attempt under way.
@@ -66,8 +78,14 @@ pub struct Subscription {
     pub running: bool,
     /// It was removed.
     pub removed: bool,
-    /// The first offset that it is to get.
-    pub from: BTreeMap<Place, i64>,
+    /// It is a replay, which ends here.
+    pub until: Option<BTreeMap<Place, i64>>,
+    /// The hub has told that it came to its end.
+    pub finished: bool,
+    /// From which offset on it is to get what, at first and after each time it went back.
+    pub rounds: Vec<Round>,
+    /// The same, as far as the disk does not know of it.
+    pub unstored_rounds: Vec<Round>,
     pub filter: usize,
     /// The watch list that it has, and the keys that are in it; all keys without one.
     pub list: Option<usize>,
@@ -110,7 +128,10 @@ impl Subscription {
                 letters: Vec::new(),
                 skipped: BTreeSet::new(),
             },
-            from,
+            rounds: from.iter().map(|(place, from)| Round { place: *place, generation: 0, from: *from, since: step }).collect(),
+            unstored_rounds: Vec::new(),
+            until: None,
+            finished: false,
             filter,
             list: None,
             keys: u8::MAX,
@@ -149,6 +170,7 @@ impl Subscription {
             numbering: self.disk.numbering,
             cursors: self.disk.cursors.iter().map(|(place, cursor)| (*place, cursor.clone())).collect(),
             dead_letters: self.disk.letters.len(),
+            until: self.until.clone(),
         }
     }
 
@@ -168,6 +190,33 @@ impl Subscription {
         self.in_flight_max = self.in_flight_max.max(choice.limits.in_flight_max);
         self.pending_max = self.pending_max.max(choice.limits.pending_max);
         self.choice = choice;
+        if self.until.is_some() {
+            self.choice.policy.on_exhausted = OnExhausted::Skip;
+        }
+    }
+
+    /// A replay of a part of the log.
+    pub fn replay(mut self, until: BTreeMap<Place, i64>) -> Self {
+        // One that blocks or parks would never end.
+        self.choice.policy.on_exhausted = OnExhausted::Skip;
+        Self { until: Some(until), ..self }
+    }
+
+    /// The hub has gone back.
+    pub fn rewound(&mut self, place: Place, from: i64, since: u64) {
+        let before = self.rounds.iter().chain(&self.unstored_rounds).filter(|round| round.place == place);
+        let generation = before.map(|round| round.generation).max().unwrap_or_default() + 1;
+        self.unstored_rounds.push(Round { place, generation, from, since });
+    }
+
+    /// The disk knows of it: what was set aside comes again.
+    pub fn rewind_stored(&mut self, place: Place, generation: u32) {
+        let Self { unstored_rounds, rounds, disk, .. } = self;
+        for round in unstored_rounds.extract_if(.., |round| round.place == place && round.generation <= generation) {
+            disk.letters.retain(|letter| letter.place != place || letter.offset < round.from);
+            disk.skipped.retain(|(there, offset)| *there != place || *offset < round.from);
+            rounds.push(round);
+        }
     }
 
     /// Its receiver is well from now on.
@@ -238,8 +287,17 @@ impl Subscription {
     /// The receiver takes it.
     pub fn takes(&mut self, attempt: &UnderWay, life: u32, answered: bool) {
         for Parcel { delivery, record } in &attempt.parcels {
-            let Delivery { place, offset, number, .. } = *delivery;
-            self.took.push(Arrival { number, place, offset, void: record.is_none(), began_step: attempt.began_step, life, answered });
+            let Delivery { place, offset, number, generation, .. } = *delivery;
+            self.took.push(Arrival {
+                number,
+                place,
+                offset,
+                generation,
+                void: record.is_none(),
+                began_step: attempt.began_step,
+                life,
+                answered,
+            });
         }
     }
 

@@ -131,6 +131,8 @@ impl Rig {
                 }
                 Action::Attempt { attempt, deliveries } => self.begin(attempt, deliveries),
                 Action::Rescan { place } => self.look_again(place),
+                // Nobody goes back here: that is in `hub`.
+                Action::Rewound { .. } => {}
                 Action::Disable { .. } => self.receiver.shut = true,
             }
         }

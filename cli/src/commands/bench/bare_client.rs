@@ -52,8 +52,8 @@ impl Message {
     /// seconds too: all bodies together have the same length.
     pub fn of(record: &LogRecord, subscription: Uuid, secret: &Secret, timestamp_s: i64, number: u64) -> anyhow::Result<Self> {
         let epoch = u64::try_from(timestamp_s)?;
-        let body = structured(&render(record)?, &Numbered { epoch, number });
-        let id = delivery_id(subscription, &record.topic, record.partition, record.offset);
+        let body = structured(&render(record)?, &Numbered { epoch, number, replay: None });
+        let id = delivery_id(subscription, &record.topic, record.partition, record.offset, 0);
         let mut head = format!("POST {PATH} HTTP/1.1\r\nhost: localhost\r\nuser-agent: ryggrad/bench\r\n");
         let headers_at = head.len();
         for (name, value) in [

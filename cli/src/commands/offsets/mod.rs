@@ -1,8 +1,9 @@
-//! `ryggrad offsets`: how far consumer groups have read, and setting that, as Kafka's own
+//! `ryggrad offsets`: how far consumer groups and subscriptions have read, and setting that, as Kafka's own
 //! `kafka-consumer-groups` does it.
 //!
 //! A reset is a dry run until `--execute`. Must never move a group in which somebody reads.
 
+mod subscription;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,7 @@ use ryggrad_log::groups::{self, Committed, Group, Member};
 use ryggrad_log::{Connection, Moment, Watermarks, offsets_of, topics};
 use serde_json::{Value, json};
 
-use crate::client::{KafkaOptions, now_ms};
+use crate::client::{KafkaAndBridgeOptions, now_ms};
 use crate::commands::frame::Frame;
 use crate::exit::{Code, Stop};
 use crate::output::{Format, Output, note};
@@ -38,15 +39,18 @@ EXAMPLES
     ryggrad offsets reset --group journal --all-topics --to-current --export > journal.csv
     ryggrad offsets reset --group journal --from-file journal.csv --execute
 
-  Options and CSV (topic,partition,offset) are those of kafka-consumer-groups.sh --reset-offsets. Offsets of
-  subscriptions (webhooks) are the bridge's and are not reset here.
+  The same of a subscription, which only goes back; it may run meanwhile:
+    ryggrad offsets show --subscription ID
+    ryggrad offsets reset --subscription ID --all-topics --by-duration P1D --execute
+
+  Options and CSV (topic,partition,offset) are those of kafka-consumer-groups.sh --reset-offsets.
 
 EXIT CODES
   0 done, or a dry run   1 failed   2 wrong command line
   3 no such group or topic, or somebody reads in it   4 Kafka not reached";
 
 /// Its command line.
-pub type Args = Frame<Command, KafkaOptions>;
+pub type Args = Frame<Command, KafkaAndBridgeOptions>;
 
 /// What can be done with offsets.
 #[derive(Debug, Subcommand)]
@@ -61,10 +65,10 @@ pub enum Command {
 #[derive(Debug, ClapArgs)]
 pub struct GroupOption {
     /// The consumer group.
-    #[arg(long, value_name = "NAME", required_unless_present = "subscription")]
+    #[arg(long, value_name = "NAME", required_unless_present = "subscription", conflicts_with = "subscription")]
     group: Option<String>,
-    /// Not there yet.
-    #[arg(long, value_name = "ID", hide = true)]
+    /// The subscription; the bridge is asked, not Kafka.
+    #[arg(long, value_name = "ID")]
     subscription: Option<String>,
 }
 
@@ -136,8 +140,21 @@ fn refused(what: String, remedy: &str) -> Stop {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Code> {
-    let connection = args.options.connection()?;
     let mut output = Output::stdout();
+    let of = match &args.command {
+        Command::Show(show) => &show.group,
+        Command::Reset(reset) => &reset.group,
+    };
+    if let Some(id) = of.subscription.clone() {
+        let bridge = args.options.connect()?;
+        match args.command {
+            Command::Show(show) => subscription::show(&bridge, &id, &show.topics, &mut output, args.format.format).await?,
+            Command::Reset(reset) => subscription::reset(&bridge, &id, &reset, &mut output, args.format.format).await?,
+        }
+        output.flush()?;
+        return Ok(Code::Ok);
+    }
+    let connection = args.options.connection()?;
     match args.command {
         Command::Show(show) => self::show(&connection, &show, &mut output, args.format.format).await?,
         Command::Reset(reset) => self::reset(&connection, &reset, &mut output, args.format.format).await?,
@@ -148,12 +165,6 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
 
 impl GroupOption {
     fn name(&self) -> Result<&str, Stop> {
-        if self.subscription.is_some() {
-            return Err(Stop::usage(
-                "offsets of subscriptions are not there yet: the bridge has no call for them",
-                "ryggrad subscriptions show tells how far one is",
-            ));
-        }
         self.group.as_deref().filter(|name| !name.is_empty()).ok_or_else(|| Stop::usage("no group is named", "use --group"))
     }
 }

@@ -32,6 +32,9 @@ pub struct Asked {
     pub types: Vec<String>,
     /// Names and patterns of headers.
     pub headers: Vec<(String, String)>,
+    /// The expression that has to be true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// Records at most.
     pub limit: Option<u64>,
     /// `ndjson`, `avro` or `topic NAME`.
@@ -183,6 +186,7 @@ pub mod tests {
             keys: Vec::new(),
             types: Vec::new(),
             headers: vec![("a".to_owned(), "b".to_owned())],
+            sql: None,
             limit: None,
             target: "ndjson".to_owned(),
         }

@@ -2,6 +2,7 @@
 //!
 //! Must never let an older state of a key out that was removed for legal reasons.
 
+use ryggrad_bridge_core::cesql::{Expression, RecordAttributes};
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::removal::{Leaving, Removals};
 use ryggrad_log::Lent;
@@ -29,6 +30,8 @@ pub enum Verdict {
 pub struct Judge {
     /// What was asked for.
     pub selection: Selection,
+    /// And only what this expression is true of.
+    pub sql: Option<Expression>,
     /// Keys that were removed, and the topic's number if it is one of the catalogue.
     pub removals: Option<(u16, Removals)>,
     /// Whether what a replay wrote is left alone.
@@ -39,6 +42,10 @@ impl Judge {
     /// What becomes of it.
     pub fn judge(&self, record: &Lent<'_>) -> Verdict {
         if !self.selection.is_all() && !self.selection.takes(record.key_bytes(), |name| record.header(name)) {
+            return Verdict::Pass;
+        }
+        // An absent attribute, a failed cast: no match, as for a subscription.
+        if self.sql.as_ref().is_some_and(|sql| !sql.matches(&RecordAttributes(&record.head(""))).unwrap_or(false)) {
             return Verdict::Pass;
         }
         if self.is_withheld(record) {

@@ -1,4 +1,4 @@
-//! `ryggrad replay`: what stands in a topic, again: to a file, to another topic, or to stdout.
+//! `ryggrad replay`: what stands in a topic, again: to a file, another topic, a subscription, or stdout.
 //!
 //! A replay ends at the end that the topic had when it began. Whatever changes what others see is
 //! a dry run until `--execute`. Must never write into a topic that it would corrupt, and never let
@@ -17,16 +17,18 @@ mod refusals;
 mod render;
 mod selection;
 mod source;
+mod subscription;
 mod topic;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
+use ryggrad_bridge_core::cesql::Expression;
 use ryggrad_log::{Connection, Copier, Stretch, groups, topics};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::KafkaOptions;
+use crate::client::KafkaAndBridgeOptions;
 use crate::exit::{Code, Stop};
 use crate::output::{self, Output, note};
 use checkpoint::{Asked, Checkpoint, Counts};
@@ -60,6 +62,10 @@ EXAMPLES
     ryggrad replay grunndata.virksomhet.v1 --from group:journal --key '3123*' --to-topic retry.v1
     ryggrad replay grunndata.virksomhet.v1 --from group:journal --key '3123*' --to-topic retry.v1 --execute
 
+  To a subscription's endpoint once more, marked and beside what is live: first what it would be, then for real:
+    ryggrad replay grunndata.virksomhet.v1 --from 1d --sql \"endringstype = 'NY'\" --to subscription:ID
+    ryggrad replay grunndata.virksomhet.v1 --from 1d --sql \"endringstype = 'NY'\" --to subscription:ID --execute
+
 RANGES
   --from and --to take beginning, end, an offset (1200), offsets by partition (0:1200,3:17: the other
   partitions are left out), a time (2026-01-31T12:00:00Z), a date (2026-01-31, UTC), how long ago
@@ -90,7 +96,7 @@ EXIT CODES
   0 done, or a dry run   1 failed or interrupted: --resume goes on   2 wrong command line
   3 no such topic, or refused   4 Kafka not reached";
 
-/// Replays a part of a topic to a file, a topic or stdout
+/// Replays a part of a topic to a file, a topic, a subscription or stdout
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -114,6 +120,9 @@ pub struct Args {
     /// Only records with such a header; of one name, any of them; may be repeated.
     #[arg(long = "header", value_name = "NAME=PATTERN", value_parser = selection::header_pattern, help_heading = "Selection")]
     headers: Vec<(String, String)>,
+    /// Only events of which this CloudEvents SQL expression is true.
+    #[arg(long, value_name = "EXPRESSION", value_parser = expression, help_heading = "Selection")]
+    sql: Option<Expression>,
     /// Write this many records, then end.
     #[arg(long, value_name = "RECORDS", help_heading = "Selection")]
     limit: Option<u64>,
@@ -123,8 +132,9 @@ pub struct Args {
     /// Write into this topic. A dry run unless --execute is given.
     #[arg(long, value_name = "TOPIC", help_heading = "Target")]
     to_topic: Option<String>,
-    /// Not there yet.
-    #[arg(long, value_name = "ID", hide = true)]
+    /// Deliver to this subscription's endpoint once more, beside what is live; --to subscription:ID means the
+    /// same. A dry run unless --execute is given.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["to_file", "to_topic"], help_heading = "Target")]
     to_subscription: Option<String>,
     /// How the file is written.
     #[arg(long, value_enum, default_value_t = Format::Ndjson, conflicts_with = "to_topic", help_heading = "Target")]
@@ -135,8 +145,8 @@ pub struct Args {
     /// Copy also what a replay has written before, and begin a replay anew that was begun before.
     #[arg(long, requires = "to_topic", conflicts_with = "resume", help_heading = "Target")]
     again: bool,
-    /// Write into the topic for real.
-    #[arg(long, requires = "to_topic", conflicts_with = "dry_run")]
+    /// Write into the topic, or deliver to the subscription, for real.
+    #[arg(long, conflicts_with = "dry_run")]
     execute: bool,
     /// Only count what would be written.
     #[arg(long)]
@@ -148,12 +158,16 @@ pub struct Args {
     #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     #[command(flatten)]
-    kafka: KafkaOptions,
+    kafka: KafkaAndBridgeOptions,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<Code> {
     check_usage(&args)?;
+    if let Some(id) = subscription_of(&args) {
+        let bridge = args.kafka.connect()?;
+        return subscription::run(&bridge, &args, id, stop).await;
+    }
     let connection = args.kafka.connection()?;
     let found = source::find(&connection, &args.topic, &args.partitions).await?;
     let asked = asked(&args, found.cluster.clone());
@@ -163,6 +177,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<Code> {
         topic: args.topic.clone(),
         judge: Judge {
             selection,
+            sql: args.sql.clone(),
             removals: source::removals(&connection, &args.topic).await?,
             guards_loops: args.to_topic.is_some() && !args.again,
         },
@@ -184,14 +199,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<Code> {
 }
 
 fn check_usage(args: &Args) -> Result<(), Stop> {
-    if args.to_subscription.is_some() || args.to.starts_with("subscription:") {
-        return Err(Stop::usage(
-            "replaying to a subscription is not there yet: the bridge has no call for it",
-            "replay to a file or a topic, or let the subscription start over (ryggrad subscriptions --help)",
-        ));
-    }
     bound(&args.from)?;
+    if subscription_of(args).is_some() {
+        return subscription::check_usage(args);
+    }
     bound(&args.to)?;
+    if args.execute && args.to_topic.is_none() {
+        return Err(Stop::usage("--execute is for --to-topic and --to-subscription", "leave it out"));
+    }
     if args.resume && args.to_file.is_none() && args.to_topic.is_none() {
         return Err(Stop::usage("what went to stdout cannot be resumed", "use --to-file"));
     }
@@ -199,6 +214,15 @@ fn check_usage(args: &Args) -> Result<(), Stop> {
         return Err(Stop::usage("an Avro object container needs a file", "use --to-file"));
     }
     Ok(())
+}
+
+/// The subscription that is replayed to.
+fn subscription_of(args: &Args) -> Option<&str> {
+    args.to_subscription.as_deref().or_else(|| args.to.strip_prefix("subscription:"))
+}
+
+fn expression(text: &str) -> Result<Expression, String> {
+    Expression::parse(text).map_err(|error| error.to_string())
 }
 
 fn bound(text: &str) -> Result<Bound, Stop> {
@@ -214,7 +238,8 @@ fn asked(args: &Args, cluster: String) -> Asked {
     let (keys, types, headers) = (args.keys.clone(), args.types.clone(), args.headers.clone());
     let (from, to) = (args.from.clone(), args.to.clone());
     let partitions = args.partitions.clone();
-    Asked { cluster, topic: args.topic.clone(), partitions, from, to, keys, types, headers, limit: args.limit, target }
+    let sql = args.sql.as_ref().map(|sql| sql.text().to_owned());
+    Asked { cluster, topic: args.topic.clone(), partitions, from, to, keys, types, headers, sql, limit: args.limit, target }
 }
 
 /// Runs what blocks, and waits for it also when it is told to stop: it ends by itself.
@@ -379,6 +404,7 @@ pub async fn whole_topic_to_file(connection: &Connection, topic: &str, path: Pat
         keys: Vec::new(),
         types: Vec::new(),
         headers: Vec::new(),
+        sql: None,
         limit: None,
         target: "ndjson".to_owned(),
     };

@@ -1,6 +1,6 @@
 //! Which records a replay takes. Pure.
 //!
-//! The one place for further ways to select (CESQL comes here). Must never decode a value in
+//! By key, type and header; expressions are the judge's. Must never decode a value in
 //! order to refuse a record: key and headers are there without.
 
 use ryggrad_schemas::catalogue::type_matches;

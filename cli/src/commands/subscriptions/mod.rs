@@ -3,6 +3,7 @@
 //! The signing secret is printed once, by `create`, since the bridge never tells it again.
 
 mod request;
+mod rewind;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::commands::frame::Frame;
 use crate::exit::{Code, Stop};
 use crate::output::{Format, Output, cell, note};
 use request::{CreateArgs, UpdateArgs, body, patch};
+use rewind::RewindArgs;
+pub use rewind::show_stretches;
 
 /// What to type for what.
 pub const EXAMPLES: &str = "\
@@ -49,6 +52,10 @@ EXAMPLES
 
   Another signing secret; for a day both sign:
     ryggrad subscriptions rotate-secret ID --overlap 1d
+
+  Everything since yesterday once more, under new webhook-ids: first what that means, then for real:
+    ryggrad subscriptions rewind ID --to 1d
+    ryggrad subscriptions rewind ID --to 1d --execute
 
   What was set aside, and once the cause is mended:
     ryggrad subscriptions dead-letters ID
@@ -96,6 +103,17 @@ pub enum Command {
         #[arg(long, value_name = "COUNT", default_value_t = 50)]
         limit: u32,
     },
+    /// Takes a subscription back in the log. A dry run unless --execute is given.
+    Rewind(RewindArgs),
+    /// Lists replays (ryggrad replay … --to subscription:ID), the newest first.
+    Replays(Id),
+    /// Ends a replay for good.
+    CancelReplay {
+        /// The subscription's id, as `list` shows it.
+        id: String,
+        /// The replay's id.
+        replay: String,
+    },
     /// Lists events that were set aside.
     DeadLetters {
         /// The subscription's id, as `list` shows it.
@@ -114,6 +132,17 @@ pub enum Command {
         /// The one, as `dead-letters` shows it.
         #[arg(value_name = "DEAD LETTER", value_parser = letter)]
         letter: Option<Value>,
+    },
+    /// Forgets what was set aside and no key waits behind, for good: one, or all.
+    Discard {
+        /// The subscription's id, as `list` shows it.
+        id: String,
+        /// The one, as `dead-letters` shows it.
+        #[arg(value_name = "DEAD LETTER", value_parser = letter, required_unless_present = "all")]
+        letter: Option<Value>,
+        /// All of them.
+        #[arg(long, conflicts_with = "letter")]
+        all: bool,
     },
     /// Fetches events of a subscription with channel pull, one JSON object a line.
     Pull(PullArgs),
@@ -173,7 +202,10 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
     let bridge = args.options.connect()?;
     let mut output = Output::stdout();
     let format = args.format.format;
-    let act = async |id: &str, action: &str, body: Option<&Value>| bridge.post(&["v1", "subscriptions", id, action], body).await;
+    let act = async |id: &str, action: &str, body: Option<&Value>| {
+        let path: Vec<&str> = ["v1", "subscriptions", id].into_iter().chain(action.split('/')).collect();
+        bridge.post(&path, body).await
+    };
     match args.command {
         Command::Create(create) => {
             let created = bridge.post(&["v1", "subscriptions"], Some(&body(create))).await?;
@@ -223,6 +255,19 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             let answer = act(&id, "dead-letters/redrive", Some(&letter.unwrap_or_else(|| json!({})))).await?;
             print_one(&mut output, format, &answer)?;
         }
+        Command::Replays(Id { id }) => {
+            let answer = bridge.get(&["v1", "subscriptions", &id, "replays"]).await?;
+            let members = ["id", "state", "share_done", "matched", "delivered", "set_aside", "started_at", "ended_at"];
+            rows(&mut output, format, &answer["replays"], &members, "There has been no replay.")?;
+        }
+        Command::CancelReplay { id, replay } => {
+            print_one(&mut output, format, &act(&id, &format!("replays/{replay}/cancel"), None).await?)?
+        }
+        Command::Discard { id, letter, .. } => {
+            let answer = act(&id, "dead-letters/discard", Some(&letter.unwrap_or_else(|| json!({})))).await?;
+            print_one(&mut output, format, &answer)?;
+        }
+        Command::Rewind(args) => rewind::run(&bridge, &mut output, format, args).await?,
         Command::Pull(pull) => pull_events(&bridge, &mut output, pull).await?,
     }
     output.flush()?;

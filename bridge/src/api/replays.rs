@@ -1,0 +1,130 @@
+//! `…/replays`: a part of the log once more beside what is live; where each is, and how it ended.
+//!
+//! Must never change anything in a preview.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ryggrad_bridge_core::replay::{Replay, ReplayRequest, ReplayState};
+use ryggrad_bridge_core::rewind::Partition;
+use ryggrad_bridge_core::subscription::Subscription;
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::rewind::shown;
+use super::subscriptions::{json_body, own_posted};
+use super::{Id, Ready, Shared};
+use crate::counting::Selection;
+use crate::problem::Problem;
+use crate::runtime::{ReplayProgress, topic_name};
+
+/// Begins a replay, or says what it would bring.
+pub async fn begin(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let ready = shared.ready()?;
+    let subscription = own_posted(ready, caller, id).await?;
+    let request = ReplayRequest::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let stretches = ready.subscriptions.plan_replay(&subscription, &request).await?;
+    if request.preview {
+        let mut preview = json!({"preview": true, "partitions": shown(&stretches, None)});
+        if request.count {
+            let filters = subscription.filters.iter().cloned().chain(request.narrowing()).collect();
+            let counted = ready.subscriptions.count(&stretches, Selection { types: subscription.types.clone(), filters }).await?;
+            preview["partitions"] = json!(shown(&stretches, Some(&counted)));
+            preview["counted_to_the_end"] = json!(counted.is_whole);
+        }
+        return Ok(Json(preview).into_response());
+    }
+    let replay = ready.subscriptions.begin_replay(&subscription, request, &stretches).await?;
+    let location = format!("/v1/subscriptions/{}/replays/{}", subscription.id, replay.id);
+    let body = Json(standing(&subscription, &replay, None));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+}
+
+/// All replays that are remembered, the newest first.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let subscription = own_posted(ready, caller, id).await?;
+    let mut replays = Vec::new();
+    for replay in ready.subscriptions.replays(subscription.id).await {
+        replays.push(standing(&subscription, &replay, ready.subscriptions.replay_progress(replay.id).await));
+    }
+    Ok(Json(json!({"replays": replays})))
+}
+
+/// How one stands.
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    path: Result<Path<HashMap<String, String>>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let (subscription, replay) = own_replay(ready, caller, id, path).await?;
+    let progress = ready.subscriptions.replay_progress(replay.id).await;
+    Ok(Json(standing(&subscription, &replay, progress)))
+}
+
+/// Ends one for good; nothing of it leaves after the answer.
+pub async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    path: Result<Path<HashMap<String, String>>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let (subscription, replay) = own_replay(ready, caller, id, path).await?;
+    let ended = ready.subscriptions.cancel_replay(replay.id).await?.ok_or_else(|| Problem::not_found("replay"))?;
+    Ok(Json(standing(&subscription, &ended, None)))
+}
+
+async fn own_replay(
+    ready: &Ready,
+    caller: Caller,
+    id: Id,
+    path: Result<Path<HashMap<String, String>>, PathRejection>,
+) -> Result<(Subscription, Replay), Problem> {
+    let subscription = own_posted(ready, caller, id).await?;
+    let replay = path.ok().and_then(|Path(named)| named.get("replay")?.parse().ok());
+    let absent = || Problem::not_found("replay");
+    let replay = ready.subscriptions.replay(subscription.id, replay.ok_or_else(absent)?).await.ok_or_else(absent)?;
+    Ok((subscription, replay))
+}
+
+/// A replay for its owner's eyes.
+fn standing(subscription: &Subscription, replay: &Replay, progress: Option<ReplayProgress>) -> Value {
+    let catalogue = ryggrad_schemas::Catalogue::built_in();
+    let tally = progress.as_ref().map(|progress| progress.tally).or(replay.tally).unwrap_or_default();
+    let positions: BTreeMap<Partition, i64> = progress
+        .into_iter()
+        .flat_map(|progress| progress.positions)
+        .map(|(place, at)| (Partition { topic: topic_name(catalogue, place.topic).to_owned(), partition: place.partition }, at))
+        .collect();
+    let (mut done, mut whole) = (0, 0);
+    let mut partitions = Vec::new();
+    for bounds in replay.partitions.iter().filter(|bounds| bounds.from < bounds.to) {
+        let known = positions.get(&bounds.partition).copied();
+        let position = known.unwrap_or(if replay.state == ReplayState::Finished { bounds.to } else { bounds.from }).min(bounds.to);
+        done += position - bounds.from;
+        whole += bounds.to - bounds.from;
+        let Partition { topic, partition } = &bounds.partition;
+        partitions.push(json!({"topic": topic, "partition": partition, "from": bounds.from, "to": bounds.to, "position": position}));
+    }
+    let share_done = if whole == 0 { 1.0 } else { done as f64 / whole as f64 };
+    json!({
+        "id": replay.id, "subscription": subscription.id, "state": replay.state, "types": replay.types, "filters": replay.filters,
+        "events_per_minute_max": replay.events_per_minute_max, "started_at": replay.started_at, "ended_at": replay.ended_at,
+        "matched": tally.matched, "delivered": tally.delivered, "set_aside": tally.set_aside,
+        "share_done": (share_done * 1_000.0).round() / 1_000.0, "partitions": partitions,
+    })
+}

@@ -1,0 +1,57 @@
+//! `…/rewind`: the subscription's own cursor goes back, or a preview says what that would mean.
+//!
+//! Must never change anything in a preview.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use ryggrad_bridge_core::rewind::{RewindRequest, Stretch};
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::subscriptions::{json_body, own};
+use super::{Id, Shared};
+use crate::counting::{Counted, Selection};
+use crate::problem::Problem;
+
+/// Goes back; on disk when it is answered, and when what was under way has ended.
+pub async fn rewind(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let subscription = own(ready, caller, id).await?;
+    let request = RewindRequest::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let stretches = ready.subscriptions.plan_rewind(&subscription, &request.to).await?;
+    if !request.preview {
+        ready.subscriptions.rewind(&subscription, &stretches).await?;
+        return Ok(Json(json!({"preview": false, "partitions": shown(&stretches, None)})));
+    }
+    if !request.count {
+        return Ok(Json(json!({"preview": true, "partitions": shown(&stretches, None)})));
+    }
+    let selection = Selection { types: subscription.types.clone(), filters: subscription.filters.into_iter().collect() };
+    let counted = ready.subscriptions.count(&stretches, selection).await?;
+    Ok(Json(json!({"preview": true, "partitions": shown(&stretches, Some(&counted)), "counted_to_the_end": counted.is_whole})))
+}
+
+/// Stretches, with counts where there are any. `records` also counts offsets at which nothing stands.
+pub(super) fn shown(stretches: &[Stretch], counted: Option<&Counted>) -> Vec<Value> {
+    let one = |stretch: &Stretch| {
+        let mut shown = json!({
+            "topic": stretch.partition.topic, "partition": stretch.partition.partition, "from": stretch.from, "to": stretch.to,
+            "position": stretch.extent.position, "log_start": stretch.extent.low, "log_end": stretch.extent.high,
+            "records_max": stretch.to - stretch.from,
+        });
+        if let Some(counted) = counted {
+            shown["matching"] = json!(counted.matching.get(&stretch.partition));
+        }
+        shown
+    };
+    stretches.iter().map(one).collect()
+}

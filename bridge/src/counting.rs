@@ -1,0 +1,91 @@
+//! How much of a stretch concerns a subscription: read and counted before anything is delivered again.
+//!
+//! Must never read without end: what lies beyond the limits is not counted, and that is said.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ryggrad_bridge_core::cesql::RecordAttributes;
+use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::filter::Filters;
+use ryggrad_bridge_core::hub::wants;
+use ryggrad_bridge_core::matching::Echoes;
+use ryggrad_bridge_core::record::Record;
+use ryggrad_bridge_core::rewind::{Partition, Stretch};
+use ryggrad_log::{ReaderLimits, Seen, read_stretches};
+
+use crate::runtime::Context;
+
+/// Records that are read for one count.
+pub const RECORDS_MAX: u64 = 500_000;
+/// How long that may take.
+pub const TIME_MAX: Duration = Duration::from_secs(5);
+
+const LIMITS: ReaderLimits = ReaderLimits { batch_records_max: 500, batches_waiting_max: 1, prefetch_bytes_max: 4 * 1024 * 1024 };
+
+/// Which events are counted.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Event types, each exact or ending in `.*`.
+    pub types: Vec<String>,
+    /// Lists of filters, all of which have to let it through.
+    pub filters: Vec<Filters>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Partition -> events that are wanted.
+    pub matching: BTreeMap<Partition, u64>,
+    /// Everything was read. Else there are at least so many.
+    pub is_whole: bool,
+}
+
+/// Reads and counts.
+pub async fn count(context: &Arc<Context>, stretches: &[Stretch], selection: Selection) -> Result<Counted, ryggrad_log::Error> {
+    let (context, stretches) = (Arc::clone(context), stretches.to_vec());
+    let counting = tokio::task::spawn_blocking(move || count_blocking(&context, &stretches, &selection));
+    counting.await.unwrap_or_else(|_| Ok(Counted::default()))
+}
+
+fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selection) -> Result<Counted, ryggrad_log::Error> {
+    let mut counted = Counted { is_whole: true, ..Counted::default() };
+    let (mut read, until) = (0, Instant::now() + TIME_MAX);
+    let mut by_topic: BTreeMap<&str, Vec<ryggrad_log::Stretch>> = BTreeMap::new();
+    for Stretch { partition, from, to, .. } in stretches {
+        counted.matching.insert(partition.clone(), 0);
+        let stretch = ryggrad_log::Stretch { partition: partition.partition, from: *from, to: *to };
+        by_topic.entry(&partition.topic).or_default().push(stretch);
+    }
+    for (topic, stretches) in by_topic {
+        let id = context.catalogue.topic(topic).map_or(0, |topic| topic.id);
+        let mut echoes = Echoes::starting_at(stretches.iter().map(|stretch| (stretch.partition, stretch.from)));
+        let whole = read_stretches(&context.connection, topic, &stretches, &LIMITS, |seen| -> Result<_, ryggrad_log::Error> {
+            if let Seen::Record(lent) = seen {
+                read += 1;
+                let record = lent.head(topic);
+                let echo = echoes.is_echo(&record);
+                let place = Place { topic: id, partition: record.partition };
+                if selection.wants(context, &Record::new(place, record, echo)) {
+                    let partition = Partition { topic: topic.to_owned(), partition: place.partition };
+                    *counted.matching.entry(partition).or_default() += 1;
+                }
+            }
+            let enough = read >= RECORDS_MAX || Instant::now() >= until;
+            counted.is_whole &= !enough;
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        whole?;
+    }
+    Ok(counted)
+}
+
+impl Selection {
+    fn wants(&self, context: &Context, record: &Record) -> bool {
+        let passes = |filters: &Filters| filters.judge(&RecordAttributes(&record.log)).matches;
+        let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.filters.iter().all(passes);
+        wanted && !context.removals.withholds(record.leaving())
+    }
+}
