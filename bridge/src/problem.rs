@@ -106,6 +106,12 @@ impl Problem {
         Self::new(StatusCode::GONE, "resync", "The cursor is over", detail)
     }
 
+    /// 412.
+    pub fn precondition() -> Self {
+        let detail = "it was changed since; get it again, look at the change, and repeat the request with its ETag in If-Match";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition", "It is not what the request took it for", detail)
+    }
+
     /// 413.
     pub fn too_large(limit_bytes: usize) -> Self {
         Self::new(

@@ -14,7 +14,7 @@ use ryggrad_bridge_core::subscription::Fault;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::query::Query;
+use super::page::Page;
 use super::subscriptions::{json_body, own_posted};
 use super::{Id, Shared};
 use crate::problem::Problem;
@@ -26,19 +26,11 @@ const MEMBERS: [&str; 3] = ["topic", "partition", "offset"];
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let mut query = Query::read(raw.as_deref(), &["after", "limit"]);
-    let after = query.text("after").map(read_name);
-    if after == Some(None) {
-        query.wrong("after", "is the id of a dead letter, or next of an answer");
-    }
-    let limit = query.number("limit", 1..=1_000, 100) as usize;
-    query.end()?;
+    let page = Page::read(raw.as_deref(), read_name)?;
     let mut all = ready.subscriptions.dead_letters(subscription.id).await;
     all.sort_by_key(place);
-    let mut rest = all.iter().filter(|letter| after.iter().flatten().all(|after| place(letter) > *after));
-    let shown: Vec<&SetAside> = rest.by_ref().take(limit).collect();
-    let next = shown.last().filter(|_| rest.next().is_some()).map(|last| name(&place(last)));
-    Ok(Json(json!({"dead_letters": shown.iter().map(|letter| reference(letter)).collect::<Vec<_>>(), "next": next})))
+    let (shown, next) = page.cut(all, place);
+    Ok(Json(json!({"dead_letters": shown.iter().map(reference).collect::<Vec<_>>(), "next": next.as_ref().map(name)})))
 }
 
 /// Takes up again what was set aside: all of it, or one with what waits behind it.
@@ -120,8 +112,8 @@ fn name(EventPlace { topic, partition, offset }: &EventPlace) -> String {
     format!("{topic}:{partition}:{offset}")
 }
 
-fn read_name(text: impl AsRef<str>) -> Option<EventPlace> {
-    let (rest, offset) = text.as_ref().rsplit_once(':')?;
+fn read_name(text: &str) -> Option<EventPlace> {
+    let (rest, offset) = text.rsplit_once(':')?;
     let (topic, partition) = rest.rsplit_once(':')?;
     Some(EventPlace { topic: topic.to_owned(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
 }
@@ -134,7 +126,7 @@ mod tests {
     fn a_place_is_one_word_and_back() {
         let place = EventPlace { topic: "grunndata.virksomhet.v1".to_owned(), partition: 3, offset: 17 };
         assert_eq!(name(&place), "grunndata.virksomhet.v1:3:17");
-        assert_eq!(read_name(name(&place)), Some(place));
+        assert_eq!(read_name(&name(&place)), Some(place));
         for text in ["", "a", "a:1", "a:x:1", "a:1:", "a:1:99999999999999999999"] {
             assert_eq!(read_name(text), None, "{text}");
         }

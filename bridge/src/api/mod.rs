@@ -3,6 +3,7 @@
 mod attempts;
 mod caller;
 mod dead_letters;
+mod page;
 mod pull;
 mod query;
 mod secrets;

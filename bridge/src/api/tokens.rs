@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +15,7 @@ use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::page::{Page, cursor_of, read_cursor};
 use super::subscriptions::json_body;
 use super::{Id, Shared};
 use crate::problem::Problem;
@@ -53,10 +54,13 @@ pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, body: Resu
     Ok((StatusCode::CREATED, Json(shown)).into_response())
 }
 
-/// All tokens, without their texts.
-pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
+/// Tokens without their texts, by their ids.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     caller.needs(Role::Operate)?;
-    Ok(Json(json!({"tokens": shared.ready()?.tokens.list().await})))
+    let ready = shared.ready()?;
+    let page = Page::read(raw.as_deref(), read_cursor)?;
+    let (tokens, next) = page.cut(ready.tokens.list().await, |token| token.id);
+    Ok(Json(json!({"tokens": tokens, "next": next.map(cursor_of)})))
 }
 
 /// Revokes a token; the next request with it is refused.

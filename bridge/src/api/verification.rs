@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::{Id, Ready, Shared};
 use crate::problem::Problem;
 
 /// Asks the endpoint for its agreement again; the answer is in `verification` soon after.
-pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let (ready, subscription) = callable(&shared, caller, id).await?;
     ready.subscriptions.verify_again(subscription.id).await?;
     shown(ready.subscriptions.get(None, subscription.id).await)

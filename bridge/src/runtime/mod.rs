@@ -31,7 +31,7 @@ use crate::config::BridgeConfig;
 use crate::removals::Removals;
 use crate::telemetry::Telemetry;
 use runner::Runner;
-pub use status::{topic_name, word};
+pub use status::{LoggedAttempt, of_attempt, topic_name, word};
 
 /// Commands that may wait for the hub's task.
 const COMMANDS_MAX: usize = 256;
@@ -95,7 +95,7 @@ enum Command {
     Change(Box<Running>, oneshot::Sender<()>),
     Remove(Uuid, oneshot::Sender<()>),
     Status(Uuid, oneshot::Sender<Option<Value>>),
-    Attempts(Uuid, usize, oneshot::Sender<Vec<Value>>),
+    Attempts(Uuid, oneshot::Sender<Vec<LoggedAttempt>>),
     DeadLetters(Uuid, oneshot::Sender<Vec<(DeadLetter, u64)>>),
     DropDeadLetter(Uuid, Place, i64, oneshot::Sender<bool>),
     Redrive(Uuid, Option<(Place, i64)>, oneshot::Sender<usize>),
@@ -148,8 +148,8 @@ impl Engine {
     }
 
     /// Its latest attempts, the newest first.
-    pub async fn attempts(&self, id: Uuid, limit: usize) -> Vec<Value> {
-        self.ask(|answer| Command::Attempts(id, limit, answer)).await.unwrap_or_default()
+    pub async fn attempts(&self, id: Uuid) -> Vec<LoggedAttempt> {
+        self.ask(|answer| Command::Attempts(id, answer)).await.unwrap_or_default()
     }
 
     /// Its events that were set aside, and when (milliseconds since 1970).

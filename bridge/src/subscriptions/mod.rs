@@ -20,7 +20,7 @@ use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
 use ryggrad_bridge_core::signature::Secret;
-use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Rotation, Start, State, Subscription, Verification};
+use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Precondition, Rotation, Start, State, Subscription, Verification};
 use ryggrad_log::{Moment, Moments, Seal};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, Stored, SubscriptionId};
@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
-pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
+pub use deliveries::{EventPlace, Fetched, Selection, SetAside, of_attempt};
 use pace::Pace;
 use strongbox::Strongbox;
 use verification::Verifications;
@@ -51,6 +51,9 @@ pub enum ChangeError {
     /// A secret could not be sealed, or opened.
     #[error("the subscription's secrets cannot be sealed or opened with this bridge's key")]
     Seal(#[from] ryggrad_log::SealError),
+    /// It is not what the request took it for.
+    #[error("the subscription is not as the request demands")]
+    Precondition,
     /// What was asked for does not go with what is there.
     #[error("the change does not fit")]
     Invalid(Vec<Fault>),
@@ -185,8 +188,16 @@ impl Subscriptions {
 
     /// Changes what a checked patch asks for; in force when it returns, also for retries under
     /// way. `None` if it is gone meanwhile.
-    pub async fn patch(self: &Arc<Self>, id: Uuid, mut patch: Patch) -> Result<Option<Subscription>, ChangeError> {
+    pub async fn patch(
+        self: &Arc<Self>,
+        id: Uuid,
+        precondition: &Precondition,
+        mut patch: Patch,
+    ) -> Result<Option<Subscription>, ChangeError> {
         let patched = |before: Subscription| {
+            if !precondition.holds_for(&before) {
+                return Err(ChangeError::Precondition);
+            }
             let (secret, headers) = (patch.secret.take(), patch.headers.take());
             let mut after = patch.apply(before);
             if let Some(secret) = &secret {
@@ -278,8 +289,11 @@ impl Subscriptions {
     }
 
     /// Deletes it with its cursors; attempts under way are broken off.
-    pub async fn delete(&self, id: Uuid) -> Result<(), ChangeError> {
+    pub async fn delete(&self, id: Uuid, precondition: &Precondition) -> Result<(), ChangeError> {
         let _one = self.changing.lock().await;
+        if self.known.read().await.get(&id).is_some_and(|before| !precondition.holds_for(before)) {
+            return Err(ChangeError::Precondition);
+        }
         self.facts.remove(id.to_string()).await?;
         self.known.write().await.remove(&id);
         self.verifications.forget(id);
