@@ -82,6 +82,10 @@ pub struct BridgeConfig {
     pub sockets_max: usize,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
+    /// Idempotency keys of one organisation in a day.
+    pub idempotency_keys_per_organisation_max: usize,
+    /// Idempotency keys in all.
+    pub idempotency_keys_max: usize,
     /// Bytes of a request to the API.
     pub request_bytes_max: usize,
     /// How long a call to Kafka may take before it is given up.
@@ -126,6 +130,8 @@ impl Default for BridgeConfig {
             subscriptions_max: 10_000,
             sockets_max: 10_000,
             removed_keys_max: 1_000_000,
+            idempotency_keys_per_organisation_max: 10_000,
+            idempotency_keys_max: 100_000,
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,
             drain_timeout_ms: 5_000,

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
@@ -202,7 +203,10 @@ async fn work(
             () = fatal.cancelled() => return Err(BridgeError::StoreFailed),
             Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
             Some(told) = stopped_inbox.recv() => disable(&ready.subscriptions, told).await,
-            () = tokio::time::sleep(PULSE) => feel(shared, &telemetry, &store, &pulse).await,
+            () = tokio::time::sleep(PULSE) => {
+                feel(shared, &telemetry, &store, &pulse).await;
+                ready.answers.expire(jiff::Timestamp::now().as_millisecond()).await;
+            }
         }
     }
 }
@@ -239,6 +243,7 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
         tracing::info!(topics = created.join(", "), "topics created");
     }
     let appender = Arc::new(Appender::new(connection, u32::try_from(timeout_ms).unwrap_or(u32::MAX))?);
+    let answers = Answers::load(&context.config, store.clone(), context.writer.clone(), seal.clone(), context.telemetry.clone())?;
     let tokens = Facts::new(TOKENS, Arc::clone(&appender));
     let tokens = Tokens::new(tokens.clone(), tokens.load(connection, timeout_ms).await?);
     let cursors = Facts::new(CURSORS, Arc::clone(&appender));
@@ -247,7 +252,7 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
     let subscriptions = Arc::new(Subscriptions::new(subscriptions, seal, Arc::clone(context), engine, loaded));
-    Ok(Found { ready: Ready { subscriptions, tokens }, stored, cursors })
+    Ok(Found { ready: Ready { subscriptions, tokens, answers: Arc::new(answers) }, stored, cursors })
 }
 
 /// What is stored. A store that is new, or has lost something, is filled up from the changelog.

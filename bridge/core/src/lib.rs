@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod headers;
 pub mod hub;
+pub mod idempotency;
 pub mod machine;
 pub mod matching;
 pub mod network;

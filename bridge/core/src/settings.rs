@@ -118,10 +118,13 @@ impl Default for Settings {
 
 const DAY_MS: u64 = 24 * 3_600_000;
 /// From a minute to thirty days.
-const PATIENCE_MS: RangeInclusive<u64> = 60_000..=30 * DAY_MS;
-const BATCH_EVENTS: RangeInclusive<u64> = 1..=1_000;
-const ATTEMPTS_PER_MINUTE: RangeInclusive<u64> = 1..=600_000;
-const IN_FLIGHT: RangeInclusive<u64> = 1..=64;
+pub const PATIENCE_MS: RangeInclusive<u64> = 60_000..=30 * DAY_MS;
+/// Events of one batch.
+pub const BATCH_EVENTS: RangeInclusive<u64> = 1..=1_000;
+/// Attempts a minute.
+pub const ATTEMPTS_PER_MINUTE: RangeInclusive<u64> = 1..=600_000;
+/// Attempts at the same time.
+pub const IN_FLIGHT: RangeInclusive<u64> = 1..=64;
 
 impl Settings {
     /// Their names in the API.

@@ -17,7 +17,8 @@ use super::caller::Caller;
 use super::page::Page;
 use super::subscriptions::{json_body, own_posted};
 use super::{Id, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation};
+use crate::problem::{Code, Problem};
 use crate::subscriptions::{EventPlace, Selection, SetAside};
 
 const MEMBERS: [&str; 3] = ["topic", "partition", "offset"];
@@ -116,6 +117,19 @@ fn read_name(text: &str) -> Option<EventPlace> {
     let (rest, offset) = text.rsplit_once(':')?;
     let (topic, partition) = rest.rsplit_once(':')?;
     Some(EventPlace { topic: topic.to_owned(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let path = "/v1/subscriptions/{id}/dead-letters";
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "deliveries", summary).refuses(&[Code::Channel]);
+    let list = operation("get", path, "listDeadLetters", "Lists what was set aside: references, never copies");
+    contract.add(list.pages().answers(200, "A page of them, by topic, partition and offset.", "DeadLetters"));
+    let redrive =
+        operation("post", "/v1/subscriptions/{id}/dead-letters/redrive", "redriveDeadLetters", "Takes up again what was set aside");
+    contract.add(redrive.takes("Redrive").answers(200, "How many there were.", "Redriven"));
+    let remove = operation("delete", "/v1/subscriptions/{id}/dead-letters/{letter}", "deleteDeadLetter", "Forgets one, for good");
+    contract.add(remove.path_part("letter", json!({"type": "string"}), "Its id.").answers_nothing(204, "It is forgotten."));
 }
 
 #[cfg(test)]

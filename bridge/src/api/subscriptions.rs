@@ -9,15 +9,18 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::patch::Patch;
+use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::{Fault, Precondition, State as SubscriptionState, Subscription, parse};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::{Id, Ready, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation, Rule};
+use crate::problem::{Code, Problem};
 use crate::subscriptions::ChangeError;
 
 impl From<ChangeError> for Problem {
@@ -41,13 +44,18 @@ pub fn json_body(body: Result<Bytes, BytesRejection>, limit_bytes: usize) -> Res
 }
 
 /// Makes a subscription.
-pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+pub async fn create(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    DerivedId(id): DerivedId,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
     let policy = shared.config.egress_policy("");
     let new = parse(&body, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
-    let (subscription, secret) = ready.subscriptions.create(organisation, new).await?;
+    let (subscription, secret) = ready.subscriptions.create(organisation, new, id).await?;
     let mut shown = subscription.public();
     if subscription.channel == Channel::Webhook {
         shown.insert("secret".to_owned(), json!(secret.reveal()));
@@ -148,4 +156,36 @@ pub(super) async fn own(ready: &Ready, caller: Caller, Id(id): Id) -> Result<Sub
     let sight = caller.sight()?;
     let id = id.ok_or_else(|| Problem::not_found("subscription"))?;
     ready.subscriptions.get(sight, id).await.ok_or_else(|| Problem::not_found("subscription"))
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "subscriptions", summary);
+    let one = "/v1/subscriptions/{id}";
+    let create = operation("post", "/v1/subscriptions", "createSubscription", "Makes a subscription")
+        .rule(Rule::Needs(Role::Subscribe))
+        .about("The operator's own token speaks for no organisation, and is refused.")
+        .takes("NewSubscription")
+        .answers(201, "Made; for a webhook with its signing secret, this once.", "CreatedSubscription")
+        .with("Location", json!({"type": "string", "format": "uri-reference"}), "The subscription's address.")
+        .with_tag()
+        .refuses(&[Code::Limit]);
+    contract.add(create);
+    let list = operation("get", "/v1/subscriptions", "listSubscriptions", "Lists subscriptions").pages();
+    contract.add(list.answers(200, "A page of them, by their ids.", "Subscriptions"));
+    let show = operation("get", one, "showSubscription", "Shows a subscription and how it stands");
+    contract.add(show.answers(200, "The subscription.", "SubscriptionWithStatus").with_tag());
+    let patch = operation("patch", one, "changeSubscription", "Changes a subscription by a JSON merge patch (RFC 7386)")
+        .about("In force when it is answered. What only webhooks have is refused for other channels, and batch_events_max without batches.")
+        .takes_as("application/merge-patch+json", "SubscriptionPatch")
+        .guarded()
+        .answers(200, "As it is now.", "Subscription")
+        .with_tag();
+    contract.add(patch);
+    let delete = operation("delete", one, "deleteSubscription", "Deletes a subscription with its cursor").guarded();
+    contract.add(delete.answers_nothing(204, "It is gone."));
+    let pause = operation("post", "/v1/subscriptions/{id}/pause", "pauseSubscription", "Stops deliveries; the cursor stands");
+    contract.add(pause.answers(200, "As it is now.", "Subscription").with_tag());
+    let resume = operation("post", "/v1/subscriptions/{id}/resume", "resumeSubscription", "Goes on with deliveries where they stopped");
+    contract.add(resume.answers(200, "As it is now.", "Subscription").with_tag());
 }

@@ -10,14 +10,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use ryggrad_bridge_core::role::{Role, Roles};
-use ryggrad_bridge_core::subscription::Fault;
+use ryggrad_bridge_core::subscription::{DESCRIPTION_CHARS_MAX, Fault};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::subscriptions::json_body;
 use super::{Id, Shared};
+use crate::contract::schemas::{object, organisation};
+use crate::contract::{Contract, Operation, Rule};
 use crate::problem::Problem;
 
 /// How long a token lives unless its request says otherwise.
@@ -40,14 +43,20 @@ fn unavailable(error: &ryggrad_log::Error) -> Problem {
 }
 
 /// Issues a token. Its text is shown this once.
-pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+pub async fn issue(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    DerivedId(id): DerivedId,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
     caller.needs(Role::Operate)?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
     let Wish { organisation, roles, description, life_s } = parse(&body).map_err(Problem::invalid)?;
     let now = Timestamp::now();
     let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
-    let (token, text) = ready.tokens.issue(organisation, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
+    let (token, text) =
+        ready.tokens.issue(id, organisation, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
     let shown = json!({
         "id": token.id, "organisation": token.organisation, "roles": token.roles, "token": text, "expires_at": token.expires_at,
     });
@@ -93,9 +102,9 @@ fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
     };
     let description = match members.get("description") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) if text.chars().count() <= 200 => Some(text.clone()),
+        Some(Value::String(text)) if text.chars().count() <= DESCRIPTION_CHARS_MAX => Some(text.clone()),
         Some(_) => {
-            faults.push(Fault::new("/description", "is a text of at most 200 characters"));
+            faults.push(Fault::new("/description", format!("is a text of at most {DESCRIPTION_CHARS_MAX} characters")));
             None
         }
     };
@@ -110,4 +119,28 @@ fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
         Ok(organisation) if faults.is_empty() => Ok(Wish { organisation, roles, description, life_s }),
         _ => Err(faults),
     }
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "operation", summary).rule(Rule::Needs(Role::Operate));
+    let issue = operation("post", "/v1/tokens", "issueToken", "Issues a token");
+    contract.add(issue.takes("NewToken").answers(201, "Issued; its text is shown this once.", "IssuedToken"));
+    let list = operation("get", "/v1/tokens", "listTokens", "Lists tokens, without their texts").pages();
+    contract.add(list.answers(200, "A page of them, by their ids.", "Tokens"));
+    let revoke = operation("delete", "/v1/tokens/{id}", "revokeToken", "Revokes a token; the next request with it is refused");
+    contract.add(revoke.answers_nothing(204, "It is revoked."));
+}
+
+/// What is asked for.
+pub fn new_token_schema() -> Value {
+    let roles = json!({"type": ["array", "null"], "minItems": 1, "items": {"type": "string", "enum": Role::ALL.map(Role::name)}});
+    let life = json!({"type": ["integer", "null"], "minimum": 1, "maximum": LIFE_S_MAX, "default": LIFE_S_DEFAULT});
+    object(
+        &["organisation"],
+        json!({
+            "organisation": organisation(), "roles": roles, "expires_in_s": life,
+            "description": {"type": ["string", "null"], "maxLength": DESCRIPTION_CHARS_MAX},
+        }),
+    )
 }

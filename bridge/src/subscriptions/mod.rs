@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ryggrad_bridge_core::idempotency::KEPT_MS;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
@@ -116,15 +117,26 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Makes a subscription. The secret is returned this once.
+    /// Makes a subscription; of this id, if its request has one. The secret is returned this once.
     pub async fn create(
         self: &Arc<Self>,
         organisation: Organisasjonsnummer,
         new: NewSubscription,
+        id: Option<Uuid>,
     ) -> Result<(Subscription, Secret), ChangeError> {
         let _one = self.changing.lock().await;
+        let there = match id {
+            Some(id) => self.known.read().await.get(&id).cloned(),
+            None => None,
+        };
+        if let Some(there) = there.as_ref().filter(|there| is_of_today(there)) {
+            // The request was made before, and its answer was lost.
+            let opened = self.strongbox.open(there).ok_or(ryggrad_log::SealError::Refused)?;
+            return Ok((there.clone(), opened.secrets.newest().clone()));
+        }
         self.check_limits(organisation).await?;
-        let id = Uuid::now_v7();
+        // What is older than any kept answer has nothing to do with this request.
+        let id = id.filter(|_| there.is_none()).unwrap_or_else(Uuid::now_v7);
         // Also where the receiver fetches, so that no subscription is without.
         let secret = new.secret.map_or_else(Strongbox::draw, Ok)?;
         let subscription = Subscription {
@@ -374,6 +386,12 @@ impl Subscriptions {
         }
         Ok(from)
     }
+}
+
+/// Whether it was made within the time that answers are kept.
+fn is_of_today(subscription: &Subscription) -> bool {
+    let made: Option<jiff::Timestamp> = subscription.created_at.parse().ok();
+    made.is_some_and(|made| jiff::Timestamp::now().as_millisecond() - made.as_millisecond() < KEPT_MS)
 }
 
 /// When the first of the replaced secrets stops to sign.

@@ -21,7 +21,7 @@ use crate::settings::{Channel, Settings};
 
 pub use request::{DESCRIPTION_CHARS_MAX, NewSubscription, SINK_BYTES_MAX, TYPES_MAX, parse};
 pub(crate) use request::{parse_description, parse_secret, parse_sink, parse_types, parse_verify, webhook_only};
-pub use secrets::{PREVIOUS_SECRETS_MAX, PreviousSecret, Rotation, Secrets};
+pub use secrets::{OVERLAP_S, PREVIOUS_SECRETS_MAX, PreviousSecret, Rotation, Secrets};
 pub use tag::Precondition;
 pub use verification::{Verification, VerificationMethod, VerificationState, Verify};
 

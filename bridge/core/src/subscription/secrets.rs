@@ -13,7 +13,8 @@ use crate::signature::Secret;
 
 /// How long both secrets sign, unless the request says otherwise.
 const OVERLAP_S_DEFAULT: u64 = 24 * 3_600;
-const OVERLAP_S: RangeInclusive<u64> = 0..=7 * 24 * 3_600;
+/// How long both secrets may sign.
+pub const OVERLAP_S: RangeInclusive<u64> = 0..=7 * 24 * 3_600;
 /// Secrets that sign beside the newest; a rotation beyond that ends the oldest at once.
 pub const PREVIOUS_SECRETS_MAX: usize = 3;
 
