@@ -21,6 +21,8 @@ use uuid::Uuid;
 use crate::contract::schemas::{count, id, object, reference, text as any_text, whole};
 use crate::contract::{Contract, Operation};
 
+/// A version's number, or the latest.
+const VERSION: &str = "^(latest|-1|[0-9]{1,9})$";
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// The registry's routes.
@@ -302,7 +304,7 @@ pub fn describe(contract: &mut Contract) {
     let post = |path, name, summary, answer| {
         call("post", path, name, summary, answer, &[404, 413, 422]).takes_loosely(MEDIA_TYPE, reference("RegistrySchema"))
     };
-    contract.add(get("/schema-registry/", "registry", "Is there", json!({"type": "object"}), &[]));
+    contract.add(get("/schema-registry", "registry", "Is there", json!({"type": "object"}), &[]));
     let subjects = get("/schema-registry/subjects", "listSubjects", "Lists subjects", list(any_text()), &[]);
     contract.add(parameter(subjects, "subjectPrefix", "Those alone that begin so."));
     contract.add(post("/schema-registry/subjects/{subject}", "findSchema", "Finds the version that a schema is", version()));
@@ -346,7 +348,8 @@ pub fn describe(contract: &mut Contract) {
 fn call(method: &'static str, path: &'static str, name: &'static str, summary: &'static str, answer: Value, refused: &[u16]) -> Operation {
     let call = Operation::new(method, path, name, "schemas", summary).answers_as(200, "Found.", MEDIA_TYPE, answer);
     let parts = ["subject", "version", "id", "guid"].into_iter().filter(|part| path.contains(&format!("{{{part}}}")));
-    let call = parts.fold(call, |call, part| call.path_part(part, any_text(), "As the registry names it."));
+    let schema = |part: &str| if part == "version" { json!({"type": "string", "pattern": VERSION}) } else { any_text() };
+    let call = parts.fold(call, |call, part| call.path_part(part, schema(part), "As the registry names it."));
     refused.iter().fold(call, |call, status| call.refuses_as(*status, MEDIA_TYPE, reference("RegistryRefusal")))
 }
 

@@ -56,10 +56,16 @@ async fn schemathesis_finds_nothing_outside_the_contract() {
     println!("schemathesis with --seed {seed} for {seconds} s");
     let mut command = Command::new(python.with_file_name("schemathesis"));
     command.arg("--config-file").arg(here("clients/schemathesis.toml")).arg("run");
-    command.arg(format!("{}/openapi.json", scenario.bridge_url())).args(["--header", &format!("Authorization: Bearer {token}")]);
-    command.args(["--checks", "all", "--mode", "all", "--max-time", seconds, "--seed", &seed, "--workers", "2", "--continue-on-failure"]);
+    command.arg(format!("{}/openapi.json", scenario.bridge_url()));
+    command.args(["--mode", "all", "--max-time", seconds, "--seed", &seed, "--continue-on-failure"]);
     command.args(["--request-timeout", "20", "--suppress-health-check", "all", "--generation-database", "none"]);
-    command.current_dir(scenario.folder.path()).env("PYTHONPATH", here("clients")).env("COLUMNS", "160").stdin(Stdio::null());
+    command
+        .current_dir(scenario.folder.path())
+        .env("PYTHONPATH", here("clients"))
+        .env("RYGGRAD_TOKEN", token)
+        .env("RYGGRAD_TOKEN_ID", issued["id"].as_str().unwrap())
+        .env("COLUMNS", "160")
+        .stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().expect("schemathesis starts")).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}");
@@ -113,7 +119,7 @@ async fn lists_come_in_pages_whatever_comes_and_goes() {
         own.subscribe("http://127.0.0.1:9/", "now").await;
     }
     assert_eq!(own.get(SUBSCRIPTIONS).await.1["subscriptions"].as_array().unwrap().len(), 100, "a page unless more is asked for");
-    let flags = ["--operator-token", ryggrad_tests::scenario::OPERATOR_TOKEN, "--bridge", &scenario.bridge_url()];
+    let flags = ["--token", ryggrad_tests::scenario::OPERATOR_TOKEN, "--bridge", &scenario.bridge_url()];
     let (code, out, said) = process::command(scenario.folder.path(), &[&["subscriptions", "list", "-o", "ndjson"][..], &flags].concat());
     let listed: BTreeSet<&str> = out.lines().collect();
     assert_eq!((code, listed.len()), (Some(0), 127), "{said}");

@@ -187,6 +187,38 @@ async fn a_kill_makes_nothing_twice_and_loses_no_answer_that_was_given() {
     assert_eq!(made, keys, "one thing for each key");
 }
 
+/// The moment between the effect and the kept answer: the cursor store is lost, and with it every answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_is_found_again_though_its_answer_is_lost() {
+    let scenario = Scenario::start().await;
+    let mut bridge = scenario.bridge(&[]);
+    let operator = scenario.operator().await;
+    let own = scenario.subscriber(ORGANISATION).await;
+    let issue = json!({"organisation": OTHER_ORGANISATION});
+    let made = post(&own, SUBSCRIPTIONS, "k", &asked()).await.json();
+    let issued = post(&operator, TOKENS, "k", &issue).await.json();
+    assert_eq!(bridge.stop().await, Some(0));
+    std::fs::remove_dir_all(scenario.data().join("cursors")).unwrap();
+    let _bridge = scenario.bridge(&[]);
+    own.ready().await;
+
+    let again = post(&own, SUBSCRIPTIONS, "k", &asked()).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, ""));
+    for member in ["id", "secret", "created_at"] {
+        assert_eq!(again.json()[member], made[member], "{member}");
+    }
+    assert_eq!(ids(&own, SUBSCRIPTIONS, "subscriptions").await.len(), 1);
+    let reissued = post(&operator, TOKENS, "k", &issue).await.json();
+    assert_eq!(reissued["id"], issued["id"], "the token whose text got lost is replaced");
+    assert_eq!(operator.with_token(issued["token"].as_str()).get(SUBSCRIPTIONS).await.0, 401);
+    assert_eq!(operator.with_token(reissued["token"].as_str()).get(SUBSCRIPTIONS).await.0, 200);
+    assert_eq!(ids(&operator, TOKENS, "tokens").await.len(), 2);
+    // Another request with that key is another thing.
+    let mut other = asked();
+    other["description"] = json!("en annen");
+    assert_eq!(post(&own, SUBSCRIPTIONS, "k", &other).await.json()["type"], "urn:ryggrad:error:key-reused");
+}
+
 async fn ids(caller: &Caller, path: &str, member: &str) -> BTreeSet<String> {
     let (_, body) = caller.get(&format!("{path}?limit=1000")).await;
     assert_eq!(body["next"], json!(null));

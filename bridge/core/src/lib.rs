@@ -30,3 +30,4 @@ pub mod settings;
 pub mod signature;
 pub mod socket;
 pub mod subscription;
+pub mod whole_number;

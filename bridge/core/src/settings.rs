@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::subscription::Fault;
+use crate::whole_number::whole_number;
 
 /// How events get to the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -192,7 +193,8 @@ impl Reading<'_> {
         if value.is_null() {
             return Some(None);
         }
-        let found = value.as_u64().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+        let number = whole_number(value).and_then(|number| u64::try_from(number).ok());
+        let found = number.filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
         if found.is_none() {
             self.faults.push(Fault::new(format!("/{name}"), format!("is a whole number from {} to {}", range.start(), range.end())));
         }

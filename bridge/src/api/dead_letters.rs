@@ -11,6 +11,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use ryggrad_bridge_core::subscription::Fault;
+use ryggrad_bridge_core::whole_number::whole_number;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -79,8 +80,8 @@ fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
     let mut faults: Vec<Fault> =
         members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
     let topic = members.get("topic").and_then(Value::as_str);
-    let partition = members.get("partition").and_then(Value::as_i64).and_then(|partition| i32::try_from(partition).ok());
-    let offset = members.get("offset").and_then(Value::as_i64);
+    let partition = members.get("partition").and_then(whole_number).and_then(|partition| i32::try_from(partition).ok());
+    let offset = members.get("offset").and_then(whole_number);
     for (name, detail, there) in [
         ("topic", "is the name of a topic", topic.is_some()),
         ("partition", "is the number of a partition", partition.is_some()),

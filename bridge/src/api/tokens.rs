@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_bridge_core::subscription::{DESCRIPTION_CHARS_MAX, Fault};
+use ryggrad_bridge_core::whole_number::whole_number;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
@@ -110,7 +111,7 @@ fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
     };
     let life_s = match members.get("expires_in_s") {
         None | Some(Value::Null) => LIFE_S_DEFAULT,
-        Some(value) => value.as_i64().filter(|life_s| (1..=LIFE_S_MAX).contains(life_s)).unwrap_or_else(|| {
+        Some(value) => whole_number(value).filter(|life_s| (1..=LIFE_S_MAX).contains(life_s)).unwrap_or_else(|| {
             faults.push(Fault::new("/expires_in_s", format!("is a number of seconds from 1 to {LIFE_S_MAX}")));
             LIFE_S_DEFAULT
         }),

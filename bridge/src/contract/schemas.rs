@@ -114,8 +114,8 @@ pub fn all(problem_types: Vec<String>) -> Value {
         "Redrive": {"oneOf": [
             {"type": "object", "maxProperties": 0, "description": "All of them."},
             whole(json!({
-                "topic": text(), "partition": {"type": "integer", "minimum": i32::MIN, "maximum": i32::MAX},
-                "offset": {"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX},
+                "topic": text(), "partition": {"type": "integer", "minimum": 0, "maximum": i32::MAX},
+                "offset": {"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_i64},
             })),
         ]},
         "Redriven": whole(json!({"redriven": count()})),

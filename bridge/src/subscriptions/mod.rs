@@ -375,6 +375,8 @@ impl Subscriptions {
         let moment = match start {
             Start::Now => Moment::End,
             Start::Beginning => Moment::Beginning,
+            // Kafka knows no times before 1970, and no record is as old.
+            Start::Time(time) if time.as_millisecond() < 0 => Moment::Beginning,
             Start::Time(time) => Moment::Time(time.as_millisecond()),
         };
         let moments = self.moments.get_or_try_init(|| async { Moments::new(&self.context.connection) }).await?;
