@@ -29,7 +29,7 @@ schemathesis.openapi.format(
 schemathesis.openapi.format("page-cursor", st.from_regex(r"[0-9]{32}", fullmatch=True))
 
 
-fresh = (f"key-{number}" for number in itertools.count())
+fresh = (f"{uuid.uuid4()}-{number}" for number in itertools.count())
 
 
 @schemathesis.hook
