@@ -98,6 +98,10 @@ pub struct BridgeConfig {
     pub watch_list_upload_timeout_ms: u64,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
+    /// Idempotency keys of one organisation in a day.
+    pub idempotency_keys_per_organisation_max: usize,
+    /// Idempotency keys in all.
+    pub idempotency_keys_max: usize,
     /// Bytes of a request to the API.
     pub request_bytes_max: usize,
     /// How long a call to Kafka may take before it is given up.
@@ -150,6 +154,8 @@ impl Default for BridgeConfig {
             watch_list_uploads_max: 2,
             watch_list_upload_timeout_ms: 60_000,
             removed_keys_max: 1_000_000,
+            idempotency_keys_per_organisation_max: 10_000,
+            idempotency_keys_max: 100_000,
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,
             drain_timeout_ms: 5_000,

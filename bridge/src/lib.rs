@@ -1,8 +1,8 @@
 //! The bridge: fans events out of Kafka to subscribed organisations.
 //!
-//! Cast: [`api`] answers HTTP, [`subscriptions`] and [`tokens`] hold facts whose truth is a
+//! Cast: [`api`] answers HTTP, [`answers`] keeps answers for repetitions, [`subscriptions`] and [`tokens`] hold facts whose truth is a
 //! topic, [`watch_lists`] narrow subscriptions to keys, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
-//! [`removals`] knows whose older states may not leave, [`schema_registry`] shows the committed
+//! [`contract`] is what the API promises, [`removals`] knows whose older states may not leave, [`schema_registry`] shows the committed
 //! schemas, [`schema_import`] brings them to a registry beside the bridge. Decisions are made in `ryggrad-bridge-core`.
 //!
 //! Promises: ports are bound before anything else; a change is answered after Kafka has it; a
@@ -10,9 +10,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
+mod answers;
 mod api;
 pub mod channel;
 mod config;
+pub mod contract;
 mod counting;
 mod facts;
 mod hexadecimal;

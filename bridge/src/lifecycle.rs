@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
@@ -218,7 +219,10 @@ async fn work(
                     tracing::warn!(%replay, %error, "a replay that has come to its end could not be marked so");
                 }
             }
-            () = tokio::time::sleep(PULSE) => feel(shared, &telemetry, &store, &pulse).await,
+            () = tokio::time::sleep(PULSE) => {
+                feel(shared, &telemetry, &store, &pulse).await;
+                ready.answers.expire(jiff::Timestamp::now().as_millisecond()).await;
+            }
         }
     }
 }
@@ -255,6 +259,7 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
         tracing::info!(topics = created.join(", "), "topics created");
     }
     let appender = Arc::new(Appender::new(connection, u32::try_from(timeout_ms).unwrap_or(u32::MAX))?);
+    let answers = Answers::load(&context.config, store.clone(), context.writer.clone(), seal.clone(), context.telemetry.clone())?;
     let tokens = Facts::new(TOKENS, Arc::clone(&appender));
     let tokens = Tokens::new(tokens.clone(), tokens.load(connection, timeout_ms).await?);
     let cursors = Facts::new(CURSORS, Arc::clone(&appender));
@@ -270,9 +275,9 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     })?);
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
-    let subscriptions =
-        Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded);
-    Ok(Found { ready: Ready { subscriptions: Arc::new(subscriptions), tokens, watch_lists }, stored, cursors })
+    let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded);
+    let ready = Ready { subscriptions: Arc::new(subscriptions), tokens, watch_lists, answers: Arc::new(answers) };
+    Ok(Found { ready, stored, cursors })
 }
 
 /// What is stored. A store that is new, or has lost something, is filled up from the changelog.

@@ -9,6 +9,110 @@ use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Fault;
 use serde::Serialize;
 
+/// What can be wrong. A code keeps its status and its title, whatever the occasion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// A cursor that is damaged or another subscription's.
+    Cursor,
+    /// No good token.
+    Unauthorised,
+    /// A token without the role.
+    Forbidden,
+    /// Absent, or somebody else's.
+    NotFound,
+    /// Not that method.
+    Method,
+    /// A limit is reached.
+    Limit,
+    /// Something else needs it.
+    InUse,
+    /// The call is for another channel.
+    Channel,
+    /// The endpoint has not agreed.
+    Unverified,
+    /// The first request with an idempotency key has no answer yet.
+    UnderWay,
+    /// The cursor's run of numbers is over, or passed.
+    Resync,
+    /// `If-Match` names another version.
+    Precondition,
+    /// Too many bytes.
+    TooLarge,
+    /// Wrong fields.
+    Invalid,
+    /// An idempotency key with another request.
+    KeyReused,
+    /// No WebSocket handshake.
+    Upgrade,
+    /// Once a second is enough.
+    TooSoon,
+    /// Not now.
+    Unavailable,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 18] = [
+        Self::Cursor,
+        Self::Unauthorised,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Method,
+        Self::Limit,
+        Self::InUse,
+        Self::Channel,
+        Self::Unverified,
+        Self::UnderWay,
+        Self::Resync,
+        Self::Precondition,
+        Self::TooLarge,
+        Self::Invalid,
+        Self::KeyReused,
+        Self::Upgrade,
+        Self::TooSoon,
+        Self::Unavailable,
+    ];
+
+    /// Its status, its name in `type`, and its title.
+    const fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Cursor => (StatusCode::BAD_REQUEST, "cursor", "The cursor is not one of this subscription"),
+            Self::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "A valid token is needed"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This token may not do that"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing here"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "This address does not take that method"),
+            Self::Limit => (StatusCode::CONFLICT, "limit", "A limit is reached"),
+            Self::InUse => (StatusCode::CONFLICT, "in-use", "It is in use"),
+            Self::Channel => (StatusCode::CONFLICT, "channel", "The subscription has another channel"),
+            Self::Unverified => (StatusCode::CONFLICT, "unverified", "The endpoint is not verified"),
+            Self::UnderWay => (StatusCode::CONFLICT, "under-way", "The first request with this key is under way"),
+            Self::Resync => (StatusCode::GONE, "resync", "The cursor is over"),
+            Self::Precondition => (StatusCode::PRECONDITION_FAILED, "precondition", "It is not what the request took it for"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
+            Self::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request has wrong fields"),
+            Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "This key belongs to another request"),
+            Self::Upgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade", "This address speaks WebSocket"),
+            Self::TooSoon => (StatusCode::TOO_MANY_REQUESTS, "too-soon", "That was done just now"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The bridge cannot do that right now"),
+        }
+    }
+
+    /// Its status.
+    pub const fn status(self) -> u16 {
+        self.parts().0.as_u16()
+    }
+
+    /// Its title.
+    pub const fn title(self) -> &'static str {
+        self.parts().2
+    }
+
+    /// Its `type`.
+    pub fn urn(self) -> String {
+        format!("urn:ryggrad:error:{}", self.parts().1)
+    }
+}
+
 /// One problem.
 #[derive(Debug, Serialize)]
 pub struct Problem {
@@ -26,37 +130,38 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &str, title: &'static str, detail: impl Into<String>) -> Self {
-        let (kind, status) = (format!("urn:ryggrad:error:{code}"), status.as_u16());
+    fn new(code: Code, detail: impl Into<String>) -> Self {
+        let (status, _, title) = code.parts();
+        let (kind, status) = (code.urn(), status.as_u16());
         Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None, retry_after_s: None }
     }
 
     /// 400: a cursor that is not this subscription's.
     pub fn cursor(why: &str) -> Self {
         let remedy = "leave it out to go on after what is acknowledged, or use one from an answer for this subscription";
-        Self::new(StatusCode::BAD_REQUEST, "cursor", "The cursor is not one of this subscription", format!("{why}; {remedy}"))
+        Self::new(Code::Cursor, format!("{why}; {remedy}"))
     }
 
     /// 410: what follows the cursor was taken, and is not kept.
     pub fn passed() -> Self {
         let detail = "the subscription's cursor stands after this one: some of what follows it was taken already; leave it out to go on";
-        Self::new(StatusCode::GONE, "resync", "The cursor was passed", detail)
+        Self::new(Code::Resync, detail)
     }
 
     /// 426: an address that is for WebSockets.
     pub fn upgrade() -> Self {
         let detail = "open a WebSocket (version 13) and offer the subprotocol ryggrad.v1 or cloudevents.json";
-        Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade", "This address speaks WebSocket", detail)
+        Self::new(Code::Upgrade, detail)
     }
 
     /// 401.
     pub fn unauthorised(detail: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "A valid token is needed", detail)
+        Self::new(Code::Unauthorised, detail)
     }
 
     /// 403.
     pub fn forbidden(detail: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "This token may not do that", detail)
+        Self::new(Code::Forbidden, detail)
     }
 
     /// 403 for a token that lacks a role.
@@ -68,17 +173,12 @@ impl Problem {
 
     /// 404. The same for what is absent and for what is somebody else's.
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing here", format!("no {what} of that name is yours"))
+        Self::new(Code::NotFound, format!("no {what} of that name is yours"))
     }
 
     /// 405.
     pub fn method() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method",
-            "This address does not take that method",
-            "see the API's description for what it takes",
-        )
+        Self::new(Code::Method, "see the API's description for what it takes")
     }
 
     /// 409, for a call that has no meaning for the subscription's channel.
@@ -89,46 +189,61 @@ impl Problem {
                 "its receiver comes for events: GET …/events or …/socket; to have events posted, make a subscription with channel webhook"
             }
         };
-        Self::new(StatusCode::CONFLICT, "channel", "The subscription has another channel", detail)
+        Self::new(Code::Channel, detail)
     }
 
     /// 409: nothing is sent to an endpoint that has not agreed.
     pub fn unverified() -> Self {
         let detail = "the endpoint has not agreed to be called; see verification, let it answer the handshake or echo the challenge, \
                       and ask it again with POST …/verify";
-        Self::new(StatusCode::CONFLICT, "unverified", "The endpoint is not verified", detail)
+        Self::new(Code::Unverified, detail)
     }
 
     /// 410: the cursor's run of numbers is over.
     pub fn resync() -> Self {
         let detail = "the bridge has lost this subscription's position and has begun to number anew; fetch without a cursor: \
                       events may come again, with the ids that they had";
-        Self::new(StatusCode::GONE, "resync", "The cursor is over", detail)
+        Self::new(Code::Resync, detail)
+    }
+
+    /// 412.
+    pub fn precondition() -> Self {
+        let detail = "it was changed since; get it again, look at the change, and repeat the request with its ETag in If-Match";
+        Self::new(Code::Precondition, detail)
+    }
+
+    /// 409: whoever repeats a request waits for the first one's end.
+    pub fn under_way() -> Self {
+        let problem = Self::new(Code::UnderWay, "the first request with this Idempotency-Key has no answer yet; repeat it in a second");
+        Self { retry_after_s: Some(1), ..problem }
+    }
+
+    /// 422: a key says that a request is the same, and it is not.
+    pub fn key_reused() -> Self {
+        Self::new(
+            Code::KeyReused,
+            "another request came with this Idempotency-Key; draw a key for each request, and keep it for its repetitions",
+        )
     }
 
     /// 413.
     pub fn too_large(limit_bytes: usize) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "The request is too large",
-            format!("a request has at most {limit_bytes} bytes"),
-        )
+        Self::new(Code::TooLarge, format!("a request has at most {limit_bytes} bytes"))
     }
 
     /// 409, for a limit that is reached.
     pub fn limit(detail: String) -> Self {
-        Self::new(StatusCode::CONFLICT, "limit", "A limit is reached", detail)
+        Self::new(Code::Limit, detail)
     }
 
     /// 409: something else needs what is to be deleted.
     pub fn in_use(detail: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, "in-use", "It is in use", detail)
+        Self::new(Code::InUse, detail)
     }
 
     /// 422 with every wrong field.
     pub fn invalid(errors: Vec<Fault>) -> Self {
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request has wrong fields", String::new());
+        let mut problem = Self::new(Code::Invalid, String::new());
         problem.detail = format!("{} to mend, see errors", errors.len());
         problem.errors = errors;
         problem
@@ -137,13 +252,13 @@ impl Problem {
     /// 429: once a second is enough.
     pub fn too_soon() -> Self {
         let detail = "an endpoint is called by hand once a second at most";
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-soon", "That was done just now", detail);
+        let problem = Self::new(Code::TooSoon, detail);
         Self { retry_after_s: Some(1), ..problem }
     }
 
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The bridge cannot do that right now", detail);
+        let problem = Self::new(Code::Unavailable, detail);
         Self { retry_after_s: Some(2), ..problem }
     }
 }

@@ -18,6 +18,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::contract::schemas::{count, id, object, reference, text as any_text, whole};
+use crate::contract::{Contract, Operation};
+
+/// A version's number, or the latest.
+const VERSION: &str = "^(latest|-1|[0-9]{1,9})$";
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
 /// The registry's routes.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
@@ -281,9 +288,84 @@ fn same(subject: &str, body: Body) -> Result<Option<&'static SchemaVersion>, Ref
 }
 
 fn answer(body: Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], body.to_string()).into_response()
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], body.to_string()).into_response()
 }
 
 fn text(schema: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], schema).into_response()
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], schema).into_response()
+}
+
+/// What these calls promise: what Confluent's do, as far as they are here.
+pub fn describe(contract: &mut Contract) {
+    let list = |items: Value| json!({"type": "array", "items": items});
+    let version = || reference("RegistryVersion");
+    let parameter = |call: Operation, name, about| call.query(name, any_text(), about);
+    let get = |path, name, summary, answer, refused: &[u16]| call("get", path, name, summary, answer, refused);
+    let post = |path, name, summary, answer| {
+        call("post", path, name, summary, answer, &[404, 413, 422]).takes_loosely(MEDIA_TYPE, reference("RegistrySchema"))
+    };
+    contract.add(get("/schema-registry", "registry", "Is there", json!({"type": "object"}), &[]));
+    let subjects = get("/schema-registry/subjects", "listSubjects", "Lists subjects", list(any_text()), &[]);
+    contract.add(parameter(subjects, "subjectPrefix", "Those alone that begin so."));
+    contract.add(post("/schema-registry/subjects/{subject}", "findSchema", "Finds the version that a schema is", version()));
+    let versions = "/schema-registry/subjects/{subject}/versions";
+    contract.add(get(versions, "listVersions", "Lists a subject's versions", list(count()), &[404]));
+    contract.add(post(versions, "registerSchema", "Finds a schema that is there, and refuses any other", version()));
+    let one = "/schema-registry/subjects/{subject}/versions/{version}";
+    contract.add(get(one, "showVersion", "Shows a version", version(), &[404, 422]));
+    let text = "/schema-registry/subjects/{subject}/versions/{version}/schema";
+    contract.add(get(text, "showVersionSchema", "Shows a version's schema alone", json!({}), &[404, 422]));
+    let by = "/schema-registry/subjects/{subject}/versions/{version}/referencedby";
+    contract.add(get(by, "listReferences", "Lists schemas that refer to it: none", list(count()), &[404, 422]));
+    let all = "/schema-registry/compatibility/subjects/{subject}/versions";
+    let verdict = || whole(json!({"is_compatible": {"type": "boolean"}}));
+    contract.add(post(all, "compareWithAll", "Says whether a schema goes with all versions", verdict()));
+    let one = "/schema-registry/compatibility/subjects/{subject}/versions/{version}";
+    contract.add(post(one, "compareWithOne", "Says whether a schema goes with a version", verdict()));
+    contract.add(get("/schema-registry/schemas", "listSchemas", "Lists every version of every subject", list(version()), &[]));
+    contract.add(get("/schema-registry/schemas/types", "listSchemaTypes", "Lists kinds of schemas", list(any_text()), &[]));
+    let by_id = get("/schema-registry/schemas/ids/{id}", "showSchema", "Shows a schema by its id", reference("RegistrySchemaById"), &[404]);
+    contract.add(parameter(by_id, "fetchMaxId", "true: with the largest id."));
+    let of_id = |path, name, summary, answer| get(path, name, summary, answer, &[404]);
+    contract.add(of_id("/schema-registry/schemas/ids/{id}/schema", "showSchemaText", "Shows it alone", json!({})));
+    contract.add(of_id("/schema-registry/schemas/ids/{id}/subjects", "listSubjectsOfSchema", "Lists who has it", list(any_text())));
+    let pair = whole(json!({"subject": any_text(), "version": count()}));
+    contract.add(of_id("/schema-registry/schemas/ids/{id}/versions", "listVersionsOfSchema", "Lists where it is", list(pair)));
+    let by_guid = "/schema-registry/schemas/guids/{guid}";
+    contract.add(of_id(by_guid, "showSchemaByGuid", "Shows a schema by its guid", reference("RegistrySchemaById")));
+    let level = || whole(json!({"compatibilityLevel": {"const": "FULL_TRANSITIVE"}}));
+    contract.add(get("/schema-registry/config", "showConfig", "Shows how versions must go together", level(), &[]));
+    let global = "true: the registry's own where the subject has none.";
+    let config = of_id("/schema-registry/config/{subject}", "showSubjectConfig", "The same for a subject", level());
+    contract.add(parameter(config, "defaultToGlobal", global));
+    let mode = || whole(json!({"mode": {"const": "READONLY"}}));
+    contract.add(get("/schema-registry/mode", "showMode", "Says that nothing can be written", mode(), &[]));
+    let subject_mode = of_id("/schema-registry/mode/{subject}", "showSubjectMode", "The same for a subject", mode());
+    contract.add(parameter(subject_mode, "defaultToGlobal", global));
+    contract.add(get("/schema-registry/contexts", "listContexts", "Lists contexts: one", list(any_text()), &[]));
+}
+
+fn call(method: &'static str, path: &'static str, name: &'static str, summary: &'static str, answer: Value, refused: &[u16]) -> Operation {
+    let call = Operation::new(method, path, name, "schemas", summary).answers_as(200, "Found.", MEDIA_TYPE, answer);
+    let parts = ["subject", "version", "id", "guid"].into_iter().filter(|part| path.contains(&format!("{{{part}}}")));
+    let schema = |part: &str| if part == "version" { json!({"type": "string", "pattern": VERSION}) } else { any_text() };
+    let call = parts.fold(call, |call, part| call.path_part(part, schema(part), "As the registry names it."));
+    refused.iter().fold(call, |call, status| call.refuses_as(*status, MEDIA_TYPE, reference("RegistryRefusal")))
+}
+
+/// The shapes that they share.
+pub fn shapes() -> [(&'static str, Value); 4] {
+    let version = json!({
+        "subject": any_text(), "version": count(), "id": count(), "guid": id(), "schemaType": {"const": "AVRO"}, "schema": any_text(),
+    });
+    let by_id = json!({
+        "schema": any_text(), "schemaType": {"const": "AVRO"}, "guid": any_text(), "subject": any_text(), "version": count(), "maxId": count(),
+    });
+    let given = json!({"type": "object", "required": ["schema"], "properties": {"schema": any_text()}});
+    [
+        ("RegistryVersion", whole(version)),
+        ("RegistrySchemaById", object(&["schema", "schemaType", "guid"], by_id)),
+        ("RegistrySchema", given),
+        ("RegistryRefusal", whole(json!({"error_code": count(), "message": any_text()}))),
+    ]
 }

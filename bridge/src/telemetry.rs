@@ -67,6 +67,10 @@ pub struct Telemetry {
     pub subscriptions: Gauge,
     /// Open WebSocket connections; the limit is `sockets_max`.
     pub sockets: Gauge,
+    /// Idempotency keys that count; the limit is `idempotency_keys_max`.
+    pub idempotency_keys: Gauge,
+    /// Requests that got the first answer again.
+    pub idempotency_replays: Counter,
     /// Attempts under way; the limit is `in_flight_total_max`.
     pub in_flight: Gauge,
     /// How long a commit to the cursor store takes, waiting included.
@@ -107,6 +111,8 @@ impl Telemetry {
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
             sockets: Gauge::default(),
+            idempotency_keys: Gauge::default(),
+            idempotency_replays: Counter::default(),
             in_flight: Gauge::default(),
             commit_seconds: seconds(),
             changelog_failures: Counter::default(),
@@ -141,6 +147,8 @@ impl Telemetry {
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
         bridge.register("sockets", "Open WebSocket connections", metrics.sockets.clone());
+        bridge.register("idempotency_keys", "Idempotency keys that count", metrics.idempotency_keys.clone());
+        bridge.register("idempotency_replays", "Requests that got the first answer again", metrics.idempotency_replays.clone());
         bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());
         bridge.register_with_unit("commit", "Duration of a commit to the cursor store", Unit::Seconds, metrics.commit_seconds.clone());
         bridge.register("changelog_failures", "Copies of cursors to Kafka that failed", metrics.changelog_failures.clone());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ryggrad_bridge_core::idempotency::KEPT_MS;
 use ryggrad_bridge_core::role::Roles;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde::{Deserialize, Serialize};
@@ -53,19 +54,22 @@ impl Tokens {
         Self { facts, known: RwLock::new(known) }
     }
 
-    /// Issues a token. Its text is returned once and kept nowhere.
+    /// Issues a token; of this id, if its request has one: then it takes the place of a token whose text got lost on its
+    /// way. The text is returned once and kept nowhere.
     pub async fn issue(
         &self,
+        id: Option<Uuid>,
         organisation: Organisasjonsnummer,
         roles: Roles,
         description: Option<String>,
         created_at: jiff::Timestamp,
         expires_at: jiff::Timestamp,
     ) -> Result<(Token, String), ryggrad_log::Error> {
-        let id = Uuid::now_v7();
+        let mut known = self.known.write().await;
+        let lost = |there: &Token| !there.revoked && created_at.as_millisecond() - there.created_at.as_millisecond() < KEPT_MS;
+        let id = id.filter(|id| known.get(&id.to_string()).is_none_or(lost)).unwrap_or_else(Uuid::now_v7);
         let secret = hexadecimal::encode(&rand::random::<[u8; 32]>());
         let token = Token { id, organisation, roles, description, created_at, expires_at, revoked: false, hash: hash(&secret) };
-        let mut known = self.known.write().await;
         self.facts.put(id.to_string(), &token).await?;
         known.insert(id.to_string(), token.clone());
         Ok((token, format!("{PREFIX}_{}_{secret}", id.simple())))

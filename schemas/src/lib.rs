@@ -4,6 +4,7 @@
 //! Pure: no clock, randomness, files or network. Everything that ships in the binary (schemas,
 //! catalogue, manifest) is compiled in, so two parts of Ryggrad can never disagree about it.
 
+pub mod asyncapi;
 pub mod avro;
 pub mod avro_container;
 mod avro_json;

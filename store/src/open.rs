@@ -17,6 +17,7 @@ use crate::entry::{self, Entry, SubscriptionId};
 
 const META: &str = "meta";
 const STATE: &str = "state";
+const ANSWERS: &str = "answers";
 /// The tree of a form that had no numbers.
 const OLD_CURSORS: &str = "cursors";
 const CLUSTER_ID: &str = "cluster_id";
@@ -27,6 +28,7 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 pub struct Store {
     pub(crate) db: sled::Db,
     pub(crate) state: sled::Tree,
+    pub(crate) answers: sled::Tree,
     meta: sled::Tree,
     path: PathBuf,
 }
@@ -184,6 +186,7 @@ impl Store {
         let aside = free_name(&self.path, "foreign");
         copy_folder(&self.path, &aside).map_err(|source| OpenError::Io { doing: "set aside", path: self.path.clone(), source })?;
         self.state.clear()?;
+        self.answers.clear()?;
         self.meta.insert(CLUSTER_ID, cluster_id.as_bytes())?;
         self.sync()?;
         Ok(aside)
@@ -212,12 +215,12 @@ fn attempt(path: &Path) -> Result<Store, Damage> {
     // sled panics on some kinds of damage instead of answering.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open()?;
-        let (state, meta) = (db.open_tree(STATE)?, db.open_tree(META)?);
+        let (state, answers, meta) = (db.open_tree(STATE)?, db.open_tree(ANSWERS)?, db.open_tree(META)?);
         // Reads every page once, so that damage shows here and not in the middle of the work.
-        for entry in state.iter().chain(meta.iter()) {
+        for entry in state.iter().chain(answers.iter()).chain(meta.iter()) {
             entry?;
         }
-        Ok::<_, sled::Error>(Store { db, state, meta, path: path.to_owned() })
+        Ok::<_, sled::Error>(Store { db, state, answers, meta, path: path.to_owned() })
     }));
     match opened {
         Ok(Ok(store)) if store.db.tree_names().iter().any(|name| name == OLD_CURSORS.as_bytes()) => {

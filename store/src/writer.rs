@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ryggrad_bridge_core::cursor::Place;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::answers::KeptAnswer;
 use crate::entry::{self, Entry, SubscriptionId};
 use crate::open::{OpenError, Store};
 
@@ -29,6 +30,13 @@ pub enum Change {
         place: Place,
         /// Its offset.
         offset: i64,
+    },
+    /// Keep an answer for repetitions of its request.
+    KeepAnswer(KeptAnswer),
+    /// Keep it no longer.
+    ForgetAnswer {
+        /// The request's key.
+        key: [u8; 32],
     },
     /// Forget this subscription altogether.
     Forget {
@@ -95,9 +103,12 @@ fn run(store: &Store, mut queue: mpsc::Receiver<Job>) {
 fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
     // In order, so that what is forgotten after it was put is forgotten.
     let mut writes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+    let mut answers = sled::Batch::default();
     for change in group.iter().flat_map(|job| &job.changes) {
         match change {
             Change::Put(entry) => drop(writes.insert(entry::key(entry), Some(entry::value(entry)))),
+            Change::KeepAnswer(answer) => answers.insert(&answer.key, answer.value()),
+            Change::ForgetAnswer { key } => answers.remove(key),
             Change::ForgetDeadLetter { subscription, place, offset } => {
                 writes.insert(entry::dead_letter_key(*subscription, *place, *offset), None);
             }
@@ -119,5 +130,6 @@ fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
         }
     }
     store.state.apply_batch(batch)?;
+    store.answers.apply_batch(answers)?;
     store.sync()
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ryggrad_bridge_core::cursor::{Collapsed, Cursor, LaneKey, Pending, Place};
 use ryggrad_bridge_core::machine::{DeadLetter, Numbering};
 use ryggrad_bridge_core::outcome::Outcome;
-use ryggrad_store::{Bound, Change, Entry, OpenError, Store, Stored, Writer};
+use ryggrad_store::{Bound, Change, Entry, KeptAnswer, OpenError, Store, Stored, Writer};
 
 const PLACE: Place = Place { topic: 1, partition: 3 };
 
@@ -85,6 +85,32 @@ async fn everything_of_a_subscription_comes_back_and_goes_together() {
     assert_eq!(store.load().unwrap().subscriptions[&subscription].dead_letters, letters[1..]);
     writer.commit(vec![Change::Forget { subscription }]).await.unwrap();
     assert!(store.load().unwrap().subscriptions.is_empty());
+}
+
+#[tokio::test]
+async fn answers_are_kept_until_they_are_forgotten_and_only_whole_ones_and_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let answer =
+        |key: u8, sealed: &[u8]| KeptAnswer { key: [key; 32], owner: [8; 32], fingerprint: [9; 32], at_ms: -7, sealed: sealed.to_vec() };
+    let keep = |answer: &KeptAnswer| Change::KeepAnswer(answer.clone());
+    let (first, second, third) = (answer(1, b"one"), answer(2, b""), answer(3, b"three"));
+    fill(&path, vec![keep(&first), keep(&second), keep(&third), put(1, 10), Change::ForgetAnswer { key: third.key }]).await;
+    let store = reopen(&path).store;
+    let kept = |store: &Store| store.answers().map(Result::unwrap).collect::<Vec<_>>();
+    assert_eq!((kept(&store), scanned(&store).len()), (vec![first.clone(), second.clone()], 1));
+    assert_eq!((store.answer(first.key).unwrap(), store.answer(third.key).unwrap()), (Some(first.clone()), None));
+    drop(store);
+
+    wait_until_free(&path);
+    let raw = sled::open(&path).unwrap();
+    raw.open_tree("answers").unwrap().update_and_fetch([1; 32], |value| value.map(|value| value[..value.len() - 1].to_vec())).unwrap();
+    drop(raw);
+    let store = reopen(&path).store;
+    assert_eq!((kept(&store), store.answer(first.key).unwrap()), (vec![second], None), "half an answer is none");
+    store.bind_to_cluster("a").unwrap();
+    store.bind_to_cluster("b").unwrap();
+    assert_eq!(kept(&store), []);
 }
 
 #[tokio::test]

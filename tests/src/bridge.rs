@@ -98,6 +98,16 @@ impl Caller {
         Some(Raw { status, headers, text: response.text().await.ok()? })
     }
 
+    /// One call with these headers beside the token's, and all of its answer, or none if the bridge can't be reached.
+    pub async fn try_with(&self, method: Method, path: &str, headers: &[(&str, &str)], body: String) -> Option<Raw> {
+        let request = self.client.request(method, format!("{}{path}", self.base)).body(body);
+        let request = self.token.iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Some(Raw { status, headers, text: response.text().await.ok()? })
+    }
+
     /// One call with these headers and this body, whatever they are, and all of its answer.
     pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Raw {
         let request = self.client.request(method, format!("{}{path}", self.base));

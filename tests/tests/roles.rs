@@ -21,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 7] = ["nobody", "subscribe", "publish", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 7]); 37] = [
+const ROUTES: [(&str, &str, [&str; 7]); 39] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
@@ -58,6 +58,8 @@ const ROUTES: [(&str, &str, [&str; 7]); 37] = [
     ("GET", "/healthz", ["200"; 7]),
     ("GET", "/readyz", ["200"; 7]),
     ("GET", "/metrics", ["200"; 7]),
+    ("GET", "/openapi.json", ["200"; 7]),
+    ("GET", "/asyncapi.json", ["200"; 7]),
     ("GET", "/.well-known/webhook-keys", ["200"; 7]),
 ];
 
@@ -74,12 +76,12 @@ fn word(status: u16, body: &Value) -> String {
     }
 }
 
-/// The routes as the source code of the API has them.
-fn written() -> BTreeSet<(String, String)> {
-    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bridge/src/api/mod.rs")).unwrap();
+/// The routes as a source file has them.
+fn written(file: &str) -> BTreeSet<(String, String)> {
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bridge/src").join(file)).unwrap();
     let mut found = BTreeSet::new();
     for route in source.split(".route(").skip(1) {
-        let path = route.split('"').nth(1).unwrap().replace("{id}", "ID");
+        let path = route.split('"').nth(1).unwrap().to_owned();
         let handlers = route.split(".fallback(").next().unwrap();
         for method in ["get", "post", "put", "patch", "delete"] {
             if handlers.contains(&format!(" {method}(")) || handlers.contains(&format!(".{method}(")) {
@@ -88,6 +90,26 @@ fn written() -> BTreeSet<(String, String)> {
         }
     }
     found
+}
+
+/// The routes as the API describes itself.
+fn described() -> BTreeSet<(String, String)> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let calls =
+        paths.iter().flat_map(|(path, calls)| calls.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone())));
+    calls.collect()
+}
+
+#[test]
+fn every_route_is_described_and_nothing_else() {
+    let registry = written("schema_registry.rs")
+        .into_iter()
+        .map(|(method, path)| (method, format!("/schema-registry{path}").trim_end_matches('/').to_owned()));
+    let there: BTreeSet<(String, String)> = written("api/mod.rs").into_iter().chain(registry).collect();
+    assert!(there.len() > 40, "{there:?}");
+    assert_eq!(described(), there, "describe a route beside its handler, in the function describe of the same file");
 }
 
 async fn issue(operator: &Caller, organisation: &str, roles: Value) -> String {
@@ -99,7 +121,9 @@ async fn issue(operator: &Caller, organisation: &str, roles: Value) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_opens_for_its_roles_only() {
     let table: BTreeSet<(String, String)> = ROUTES.iter().map(|(method, path, _)| (method.to_string(), path.to_string())).collect();
-    assert_eq!(table, written(), "a route is missing in this table, or gone");
+    let there: BTreeSet<(String, String)> =
+        written("api/mod.rs").into_iter().map(|(method, path)| (method, path.replace("{id}", "ID"))).collect();
+    assert_eq!(table, there, "a route is missing in this table, or gone");
 
     let scenario = Scenario::start().await;
     let mut bridge = scenario.bridge(&[]);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::subscription::Fault;
+use crate::whole_number::whole_number;
 
 /// How events get to the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -118,10 +119,13 @@ impl Default for Settings {
 
 const DAY_MS: u64 = 24 * 3_600_000;
 /// From a minute to thirty days.
-const PATIENCE_MS: RangeInclusive<u64> = 60_000..=30 * DAY_MS;
-const BATCH_EVENTS: RangeInclusive<u64> = 1..=1_000;
-const ATTEMPTS_PER_MINUTE: RangeInclusive<u64> = 1..=600_000;
-const IN_FLIGHT: RangeInclusive<u64> = 1..=64;
+pub const PATIENCE_MS: RangeInclusive<u64> = 60_000..=30 * DAY_MS;
+/// Events of one batch.
+pub const BATCH_EVENTS: RangeInclusive<u64> = 1..=1_000;
+/// Attempts a minute.
+pub const ATTEMPTS_PER_MINUTE: RangeInclusive<u64> = 1..=600_000;
+/// Attempts at the same time.
+pub const IN_FLIGHT: RangeInclusive<u64> = 1..=64;
 
 impl Settings {
     /// Their names in the API.
@@ -189,7 +193,8 @@ impl Reading<'_> {
         if value.is_null() {
             return Some(None);
         }
-        let found = value.as_u64().filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
+        let number = whole_number(value).and_then(|number| u64::try_from(number).ok());
+        let found = number.filter(|number| range.contains(number)).and_then(|number| T::try_from(number).ok());
         if found.is_none() {
             self.faults.push(Fault::new(format!("/{name}"), format!("is a whole number from {} to {}", range.start(), range.end())));
         }

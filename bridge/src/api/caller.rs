@@ -39,6 +39,16 @@ impl Caller {
         self.organisation.ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
     }
 
+    /// Who the caller's idempotency keys are counted for.
+    pub(super) fn owner(&self) -> String {
+        self.organisation.map_or_else(|| "operator".to_owned(), |organisation| organisation.to_string())
+    }
+
+    /// All that decides about what the caller may do: who has the same may see the same answers.
+    pub(super) fn rights(&self) -> String {
+        format!("{:?}", self.roles)
+    }
+
     /// Refuses everyone who lacks a role.
     pub fn needs(&self, role: Role) -> Result<(), Problem> {
         if self.roles.has(role) { Ok(()) } else { Err(Problem::lacks(role)) }

@@ -12,13 +12,15 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use ryggrad_bridge_core::settings::Order;
 use ryggrad_bridge_core::subscription::{Fault, Subscription};
+use ryggrad_bridge_core::whole_number::whole_number;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::query::Query;
+use super::page::Page;
 use super::subscriptions::{json_body, own_posted};
 use super::{Id, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation};
+use crate::problem::{Code, Problem};
 use crate::subscriptions::{EventPlace, Selection, SetAside};
 
 const PLACE: [&str; 3] = ["topic", "partition", "offset"];
@@ -28,19 +30,11 @@ const MEMBERS: [&str; 7] = ["topic", "partition", "offset", "key", "from", "to",
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let mut query = Query::read(raw.as_deref(), &["after", "limit"]);
-    let after = query.text("after").map(read_name);
-    if after == Some(None) {
-        query.wrong("after", "is the id of a dead letter, or next of an answer");
-    }
-    let limit = query.number("limit", 1..=1_000, 100) as usize;
-    query.end()?;
+    let page = Page::read(raw.as_deref(), read_name)?;
     let mut all = ready.subscriptions.dead_letters(subscription.id).await;
     all.sort_by_key(place);
-    let mut rest = all.iter().filter(|letter| after.iter().flatten().all(|after| place(letter) > *after));
-    let shown: Vec<&SetAside> = rest.by_ref().take(limit).collect();
-    let next = shown.last().filter(|_| rest.next().is_some()).map(|last| name(&place(last)));
-    Ok(Json(json!({"dead_letters": shown.iter().map(|letter| reference(letter)).collect::<Vec<_>>(), "next": next})))
+    let (shown, next) = page.cut(all, place);
+    Ok(Json(json!({"dead_letters": shown.iter().map(reference).collect::<Vec<_>>(), "next": next.as_ref().map(name)})))
 }
 
 /// Takes up again what was set aside: all of it, or one with what waits behind it.
@@ -119,8 +113,8 @@ fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
     let mut selection = Selection::default();
     if PLACE.iter().any(|name| members.contains_key(*name)) {
         let topic = members.get("topic").and_then(Value::as_str);
-        let partition = members.get("partition").and_then(Value::as_i64).and_then(|partition| i32::try_from(partition).ok());
-        let offset = members.get("offset").and_then(Value::as_i64);
+        let partition = members.get("partition").and_then(whole_number).and_then(|partition| i32::try_from(partition).ok());
+        let offset = members.get("offset").and_then(whole_number);
         for (name, detail, there) in [
             ("topic", "is the name of a topic", topic.is_some()),
             ("partition", "is the number of a partition", partition.is_some()),
@@ -171,10 +165,30 @@ fn name(EventPlace { topic, partition, offset }: &EventPlace) -> String {
     format!("{topic}:{partition}:{offset}")
 }
 
-fn read_name(text: impl AsRef<str>) -> Option<EventPlace> {
-    let (rest, offset) = text.as_ref().rsplit_once(':')?;
+fn read_name(text: &str) -> Option<EventPlace> {
+    let (rest, offset) = text.rsplit_once(':')?;
     let (topic, partition) = rest.rsplit_once(':')?;
     Some(EventPlace { topic: topic.to_owned(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let path = "/v1/subscriptions/{id}/dead-letters";
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "deliveries", summary).refuses(&[Code::Channel]);
+    let list = operation("get", path, "listDeadLetters", "Lists what was set aside: references, never copies");
+    contract.add(list.pages().answers(200, "A page of them, by topic, partition and offset.", "DeadLetters"));
+    let redrive =
+        operation("post", "/v1/subscriptions/{id}/dead-letters/redrive", "redriveDeadLetters", "Takes up again what was set aside");
+    contract.add(redrive.takes("DeadLetterSelection").answers(200, "How many there were, or are.", "Redriven"));
+    let discard = operation(
+        "post",
+        "/v1/subscriptions/{id}/dead-letters/discard",
+        "discardDeadLetters",
+        "Forgets what no key waits behind, for good",
+    );
+    contract.add(discard.takes("DeadLetterSelection").answers(200, "How many there were, or are.", "Discarded"));
+    let remove = operation("delete", "/v1/subscriptions/{id}/dead-letters/{letter}", "deleteDeadLetter", "Forgets one, for good");
+    contract.add(remove.path_part("letter", json!({"type": "string"}), "Its id.").answers_nothing(204, "It is forgotten."));
 }
 
 #[cfg(test)]
@@ -185,7 +199,7 @@ mod tests {
     fn a_place_is_one_word_and_back() {
         let place = EventPlace { topic: "grunndata.virksomhet.v1".to_owned(), partition: 3, offset: 17 };
         assert_eq!(name(&place), "grunndata.virksomhet.v1:3:17");
-        assert_eq!(read_name(name(&place)), Some(place));
+        assert_eq!(read_name(&name(&place)), Some(place));
         for text in ["", "a", "a:1", "a:x:1", "a:1:", "a:1:99999999999999999999"] {
             assert_eq!(read_name(text), None, "{text}");
         }

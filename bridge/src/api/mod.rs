@@ -3,6 +3,8 @@
 mod attempts;
 mod caller;
 mod dead_letters;
+mod idempotency;
+pub mod page;
 mod pull;
 mod query;
 mod replays;
@@ -23,6 +25,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use prometheus_client::encoding::text::encode;
@@ -33,7 +36,9 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
+use crate::answers::Answers;
 use crate::config::BridgeConfig;
+use crate::contract::{self, Contract, Operation};
 use crate::problem::Problem;
 use crate::schema_registry;
 use crate::sockets::Sockets;
@@ -50,6 +55,8 @@ pub struct Ready {
     pub tokens: Tokens,
     /// Watch lists.
     pub watch_lists: Arc<WatchLists>,
+    /// Answers to requests that may be repeated.
+    pub answers: Arc<Answers>,
 }
 
 /// What every request sees.
@@ -123,12 +130,56 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(async || document(contract::openapi())))
+        .route("/asyncapi.json", get(async || document(contract::asyncapi())))
         .route("/.well-known/webhook-keys", get(well_known::webhook_keys))
         .fallback(async || Problem::not_found("address"))
         .method_not_allowed_fallback(async || Problem::method())
         .nest("/schema-registry", schema_registry::routes())
+        .layer(from_fn_with_state(Arc::clone(&shared), idempotency::layer))
         .layer(DefaultBodyLimit::max(request_bytes_max))
         .with_state(shared)
+}
+
+pub use tokens::new_token_schema;
+
+/// What every route promises: each file tells of its own.
+pub fn contract() -> Contract {
+    let mut contract = Contract::default();
+    subscriptions::describe(&mut contract);
+    secrets::describe(&mut contract);
+    verification::describe(&mut contract);
+    attempts::describe(&mut contract);
+    dead_letters::describe(&mut contract);
+    rewind::describe(&mut contract);
+    replays::describe(&mut contract);
+    watch_lists::describe(&mut contract);
+    pull::describe(&mut contract);
+    socket::describe(&mut contract);
+    tokens::describe(&mut contract);
+    well_known::describe(&mut contract);
+    describe(&mut contract);
+    schema_registry::describe(&mut contract);
+    contract
+}
+
+fn describe(contract: &mut Contract) {
+    let operation = |path, id, summary| Operation::new("get", path, id, "operation", summary);
+    let plain = || json!({"type": "string"});
+    contract.add(operation("/healthz", "isAlive", "Says that the process lives").answers_as(200, "It does.", "text/plain", plain()));
+    let readiness = operation("/readyz", "isReady", "Says whether the bridge works, and what is missing");
+    contract.add(readiness.answers(200, "It works.", "Readiness").answers(503, "Something is missing.", "Readiness"));
+    let metrics = operation("/metrics", "metrics", "The metrics, for Prometheus");
+    contract.add(metrics.answers_as(200, "In the text format of OpenMetrics.", "application/openmetrics-text", plain()));
+    let object = || json!({"type": "object"});
+    let described = operation("/openapi.json", "openapi", "This document");
+    contract.add(described.answers_as(200, "OpenAPI 3.1.", "application/json", object()));
+    let described = operation("/asyncapi.json", "asyncapi", "The topics in Kafka, as AsyncAPI");
+    contract.add(described.answers_as(200, "AsyncAPI 3.", "application/json", object()));
+}
+
+fn document(text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 async fn readiness(State(shared): State<Arc<Shared>>) -> Response {

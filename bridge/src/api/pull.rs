@@ -17,22 +17,26 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use ryggrad_bridge_core::pull_cursor::PullCursor;
 use ryggrad_bridge_core::subscription::{Fault, Subscription};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::caller::Caller;
+use super::page::LIMIT_MAX;
 use super::query::Query;
 use super::subscriptions::{json_body, own_fetched};
 use super::{Id, Ready, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation};
+use crate::problem::{Code, Problem};
 use crate::subscriptions::{Fetched, Subscriptions};
 
 const BATCH_JSON: &str = "application/cloudevents-batch+json";
 const CURSOR: HeaderName = HeaderName::from_static("ryggrad-cursor");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const LIMIT_DEFAULT: u64 = 100;
+/// Longest wait for the first event.
+const WAIT_S_MAX: u64 = 60;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// What a request asks for.
@@ -88,7 +92,7 @@ pub async fn acknowledge(
 
 fn asked(ready: &Ready, subscription: &Subscription, raw: Option<&str>, last: Option<&header::HeaderValue>) -> Result<Asked, Problem> {
     let mut query = Query::read(raw, &["after", "limit", "wait_s"]);
-    let (limit, wait_s) = (query.number("limit", 1..=1_000, LIMIT_DEFAULT), query.number("wait_s", 0..=60, 0));
+    let (limit, wait_s) = (query.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT), query.number("wait_s", 0..=WAIT_S_MAX, 0));
     // What a stream's receiver got last counts before what it once began with.
     let last = last.and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
     let after = last.or(query.text("after")).map(|text| decoded(ready, subscription, text));
@@ -227,6 +231,28 @@ fn batch(events: &[Bytes]) -> Bytes {
 
 pub(super) fn not_running() -> Problem {
     Problem::unavailable("the subscription is not running; try again, and see the bridge's log if that does not help")
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let cursor = || json!({"type": "string", "format": "event-cursor"});
+    let number = |from: u64, to: u64, default: u64| json!({"type": "integer", "minimum": from, "maximum": to, "default": default});
+    let refusals = [Code::Invalid, Code::Cursor, Code::Channel, Code::Resync];
+    let events =
+        Operation::new("get", "/v1/subscriptions/{id}/events", "fetchEvents", "events", "Fetches events, as a batch or as a stream")
+            .about("With Accept: text/event-stream the events come as server-sent events, without end: id is the cursor, data the event.")
+            .query("after", cursor(), "Everything up to here is taken: it is acknowledged, and what follows is answered.")
+            .query("limit", number(1, LIMIT_MAX, LIMIT_DEFAULT), "How many, at most.")
+            .query("wait_s", number(0, WAIT_S_MAX, 0), "How long to wait for the first.")
+            .header("Last-Event-ID", cursor(), "For a stream: the cursor of the last event that came.")
+            .answers_as(200, "Events; none if none came in time.", BATCH_JSON, json!({"$ref": "#/components/schemas/Events"}))
+            .answers_as(200, "", "text/event-stream", json!({"type": "string"}))
+            .with("Ryggrad-Cursor", cursor(), "What to ask with next (not with a stream).")
+            .with("Link", json!({"type": "string"}), "The address of the next batch, with rel next (not with a stream).")
+            .refuses(&refusals);
+    contract.add(events);
+    let ack = Operation::new("post", "/v1/subscriptions/{id}/ack", "acknowledgeEvents", "events", "Acknowledges everything up to a cursor");
+    contract.add(ack.takes("Acknowledgement").answers_nothing(204, "It is acknowledged.").refuses(&refusals));
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use super::caller::Caller;
 use super::rewind::shown;
 use super::subscriptions::{json_body, own_posted};
 use super::{Id, Ready, Shared};
+use crate::contract::{Contract, Operation};
 use crate::counting::Selection;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::runtime::{ReplayProgress, topic_name};
 
 /// Begins a replay, or says what it would bring.
@@ -127,4 +128,23 @@ fn standing(subscription: &Subscription, replay: &Replay, progress: Option<Repla
         "matched": tally.matched, "delivered": tally.delivered, "set_aside": tally.set_aside,
         "share_done": (share_done * 1_000.0).round() / 1_000.0, "partitions": partitions,
     })
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "deliveries", summary).refuses(&[Code::Channel]);
+    let (all, one) = ("/v1/subscriptions/{id}/replays", "/v1/subscriptions/{id}/replays/{replay}");
+    let part = |operation: Operation| operation.path_part("replay", json!({"type": "string", "format": "uuid"}), "Its id.");
+    let begin = operation("post", all, "beginReplay", "Posts a part of the log once more, beside what is live")
+        .takes("NewReplay")
+        .answers(200, "What it would bring; nothing was changed.", "Rewound")
+        .answers(201, "It has begun.", "Replay")
+        .with("Location", json!({"type": "string", "format": "uri-reference"}), "The replay's address.")
+        .refuses(&[Code::Limit]);
+    contract.add(begin);
+    let list = operation("get", all, "listReplays", "Lists what runs and the latest that have ended, the newest first");
+    contract.add(list.answers(200, "All that are remembered.", "Replays"));
+    contract.add(part(operation("get", one, "showReplay", "Shows how far a replay is")).answers(200, "The replay.", "Replay"));
+    let cancel = operation("post", "/v1/subscriptions/{id}/replays/{replay}/cancel", "cancelReplay", "Ends a replay for good");
+    contract.add(part(cancel).answers(200, "Nothing of it leaves any more.", "Replay"));
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::subscriptions::{json_body, own};
 use super::{Id, Shared};
+use crate::contract::{Contract, Operation};
 use crate::counting::{Counted, Selection};
 use crate::problem::Problem;
 
@@ -54,4 +55,11 @@ pub(super) fn shown(stretches: &[Stretch], counted: Option<&Counted>) -> Vec<Val
         shown
     };
     stretches.iter().map(one).collect()
+}
+
+/// What this call promises.
+pub fn describe(contract: &mut Contract) {
+    let summary = "Takes the cursor back: everything from there on comes once more";
+    let rewind = Operation::new("post", "/v1/subscriptions/{id}/rewind", "rewindSubscription", "subscriptions", summary);
+    contract.add(rewind.takes("Rewind").answers(200, "Done, or what it would mean.", "Rewound"));
 }

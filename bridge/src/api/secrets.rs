@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::subscriptions::{json_body, own_posted};
 use super::{Id, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation};
+use crate::problem::{Code, Problem};
 
 /// Makes a new secret and shows it, this once.
 pub async fn rotate(
@@ -32,4 +33,11 @@ pub async fn rotate(
     Ok(Json(json!({
         "id": subscription.id, "secret": secret.reveal(), "previous_secret_until": shown.get("previous_secret_until"),
     })))
+}
+
+/// What this call promises.
+pub fn describe(contract: &mut Contract) {
+    let path = "/v1/subscriptions/{id}/rotate-secret";
+    let rotate = Operation::new("post", path, "rotateSecret", "subscriptions", "Makes another signing secret; both sign for a while");
+    contract.add(rotate.takes("Rotation").answers(200, "The new secret, this once.", "RotatedSecret").refuses(&[Code::Channel]));
 }

@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use ryggrad_bridge_core::pull_cursor::PullCursor;
 use ryggrad_bridge_core::socket::{Action, Close, HEARTBEAT_MS, Input, Protocol, Session, event_frame, hello_frame, with_cursor};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
@@ -25,7 +26,8 @@ use super::pull::{changed, decoded, take};
 use super::query::Query;
 use super::subscriptions::own_fetched;
 use super::{Id, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation};
+use crate::problem::{Code, Problem};
 use crate::sockets::Place;
 use crate::subscriptions::Subscriptions;
 
@@ -261,4 +263,14 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Gone> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Gone),
     }
+}
+
+/// What this call promises, as far as OpenAPI can say it.
+pub fn describe(contract: &mut Contract) {
+    let open = Operation::new("get", "/v1/subscriptions/{id}/socket", "openSocket", "events", "Opens a WebSocket that brings events")
+        .about("A WebSocket handshake with the subprotocol ryggrad.v1 or cloudevents.json; what is said over it is in docs/WEBSOCKET.md.")
+        .query("after", json!({"type": "string", "format": "event-cursor"}), "Everything up to here is taken, and acknowledged.")
+        .answers_nothing(101, "The WebSocket is open.")
+        .refuses(&[Code::Invalid, Code::Cursor, Code::Channel, Code::Resync, Code::Limit, Code::Upgrade]);
+    contract.add(open);
 }

@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{StatusCode, header};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::patch::Patch;
+use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
-use ryggrad_bridge_core::subscription::{Fault, State as SubscriptionState, Subscription, parse};
+use ryggrad_bridge_core::subscription::{Fault, Precondition, State as SubscriptionState, Subscription, parse};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
+use super::page::{Page, cursor_of, read_cursor};
 use super::{Id, Ready, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation, Rule};
+use crate::problem::{Code, Problem};
 use crate::subscriptions::ChangeError;
 
 impl From<ChangeError> for Problem {
@@ -24,6 +28,7 @@ impl From<ChangeError> for Problem {
         tracing::warn!(error = %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a change was not made");
         match error {
             ChangeError::Limit(detail) => Self::limit(detail),
+            ChangeError::Precondition => Self::precondition(),
             ChangeError::Invalid(faults) => Self::invalid(faults),
             ChangeError::Log(_) | ChangeError::Store(_) | ChangeError::Seal(_) | ChangeError::Stopped => {
                 Self::unavailable(error.to_string())
@@ -41,34 +46,44 @@ pub fn json_body(body: Result<Bytes, BytesRejection>, limit_bytes: usize) -> Res
 }
 
 /// Makes a subscription.
-pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+pub async fn create(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    DerivedId(id): DerivedId,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
     let policy = shared.config.egress_policy("");
     let new = parse(&body, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
-    let (subscription, secret) = ready.subscriptions.create(organisation, new).await?;
+    let (subscription, secret) = ready.subscriptions.create(organisation, new, id).await?;
     let mut shown = subscription.public();
     if subscription.channel == Channel::Webhook {
         shown.insert("secret".to_owned(), json!(secret.reveal()));
     }
     let location = format!("/v1/subscriptions/{}", subscription.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Value::Object(shown))).into_response())
+    let head = [(header::LOCATION, location), (header::ETAG, subscription.tag())];
+    Ok((StatusCode::CREATED, head, Json(Value::Object(shown))).into_response())
 }
 
-/// The caller's subscriptions.
-pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
-    let found = shared.ready()?.subscriptions.list(caller.sight()?).await;
-    Ok(Json(json!({"subscriptions": found.iter().map(Subscription::public).collect::<Vec<_>>()})))
+/// The caller's subscriptions, by their ids.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
+    let ready = shared.ready()?;
+    let sight = caller.sight()?;
+    let page = Page::read(raw.as_deref(), read_cursor)?;
+    let (found, next) = page.cut(ready.subscriptions.list(sight).await, |subscription| subscription.id);
+    let shown: Vec<_> = found.iter().map(Subscription::public).collect();
+    Ok(Json(json!({"subscriptions": shown, "next": next.map(cursor_of)})))
 }
 
 /// One subscription with its status.
-pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
     let mut shown = subscription.public();
     shown.insert("status".to_owned(), json!(ready.subscriptions.status(subscription.id).await));
-    Ok(Json(Value::Object(shown)))
+    Ok(([(header::ETAG, subscription.tag())], Json(Value::Object(shown))).into_response())
 }
 
 /// Changes a subscription by a JSON merge patch; in force when it is answered, also for retries.
@@ -76,36 +91,38 @@ pub async fn patch(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     id: Id,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
+    let precondition = precondition(&headers);
     let body = json_body(body, shared.config.request_bytes_max)?;
     let policy = shared.config.egress_policy("");
     let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
-    let changed = ready.subscriptions.patch(subscription.id, patch).await?;
+    let changed = ready.subscriptions.patch(subscription.id, &precondition, patch).await?;
     shown(changed)
 }
 
 /// Stops deliveries; the cursor stands.
-pub async fn pause(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+pub async fn pause(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     set_state(&shared, caller, id, SubscriptionState::Paused).await
 }
 
 /// Starts deliveries again, also after the bridge has disabled them.
-pub async fn resume(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+pub async fn resume(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     set_state(&shared, caller, id, SubscriptionState::Active).await
 }
 
 /// Deletes the subscription and its cursor.
-pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<StatusCode, Problem> {
+pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, headers: HeaderMap) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
-    ready.subscriptions.delete(subscription.id).await?;
+    ready.subscriptions.delete(subscription.id, &precondition(&headers)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set_state(shared: &Shared, caller: Caller, id: Id, state: SubscriptionState) -> Result<Json<Value>, Problem> {
+async fn set_state(shared: &Shared, caller: Caller, id: Id, state: SubscriptionState) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
     let changed = ready.subscriptions.set_state(subscription.id, state).await?;
@@ -113,8 +130,15 @@ async fn set_state(shared: &Shared, caller: Caller, id: Id, state: SubscriptionS
 }
 
 /// A subscription as it is after a change, unless it was deleted in between.
-pub(super) fn shown(changed: Option<Subscription>) -> Result<Json<Value>, Problem> {
-    changed.map(|changed| Json(Value::Object(changed.public()))).ok_or_else(|| Problem::not_found("subscription"))
+pub(super) fn shown(changed: Option<Subscription>) -> Result<Response, Problem> {
+    let changed = changed.ok_or_else(|| Problem::not_found("subscription"))?;
+    Ok(([(header::ETAG, changed.tag())], Json(Value::Object(changed.public()))).into_response())
+}
+
+/// What a request demands of the subscription that it is about to change.
+fn precondition(headers: &HeaderMap) -> Precondition {
+    // A value that is no text is a tag that nothing has.
+    Precondition::if_match(headers.get_all(header::IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()))
 }
 
 /// The subscription of an address, if the caller may see it and its receiver comes for its events.
@@ -134,4 +158,36 @@ pub(super) async fn own(ready: &Ready, caller: Caller, Id(id): Id) -> Result<Sub
     let sight = caller.sight()?;
     let id = id.ok_or_else(|| Problem::not_found("subscription"))?;
     ready.subscriptions.get(sight, id).await.ok_or_else(|| Problem::not_found("subscription"))
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "subscriptions", summary);
+    let one = "/v1/subscriptions/{id}";
+    let create = operation("post", "/v1/subscriptions", "createSubscription", "Makes a subscription")
+        .rule(Rule::Needs(Role::Subscribe))
+        .about("The operator's own token speaks for no organisation, and is refused.")
+        .takes("NewSubscription")
+        .answers(201, "Made; for a webhook with its signing secret, this once.", "CreatedSubscription")
+        .with("Location", json!({"type": "string", "format": "uri-reference"}), "The subscription's address.")
+        .with_tag()
+        .refuses(&[Code::Limit]);
+    contract.add(create);
+    let list = operation("get", "/v1/subscriptions", "listSubscriptions", "Lists subscriptions").pages();
+    contract.add(list.answers(200, "A page of them, by their ids.", "Subscriptions"));
+    let show = operation("get", one, "showSubscription", "Shows a subscription and how it stands");
+    contract.add(show.answers(200, "The subscription.", "SubscriptionWithStatus").with_tag());
+    let patch = operation("patch", one, "changeSubscription", "Changes a subscription by a JSON merge patch (RFC 7386)")
+        .about("In force when it is answered. What only webhooks have is refused for other channels, and batch_events_max without batches.")
+        .takes_as("application/merge-patch+json", "SubscriptionPatch")
+        .guarded()
+        .answers(200, "As it is now.", "Subscription")
+        .with_tag();
+    contract.add(patch);
+    let delete = operation("delete", one, "deleteSubscription", "Deletes a subscription with its cursor").guarded();
+    contract.add(delete.answers_nothing(204, "It is gone."));
+    let pause = operation("post", "/v1/subscriptions/{id}/pause", "pauseSubscription", "Stops deliveries; the cursor stands");
+    contract.add(pause.answers(200, "As it is now.", "Subscription").with_tag());
+    let resume = operation("post", "/v1/subscriptions/{id}/resume", "resumeSubscription", "Goes on with deliveries where they stopped");
+    contract.add(resume.answers(200, "As it is now.", "Subscription").with_tag());
 }

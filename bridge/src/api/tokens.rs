@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use ryggrad_bridge_core::role::{Role, Roles};
-use ryggrad_bridge_core::subscription::Fault;
+use ryggrad_bridge_core::subscription::{DESCRIPTION_CHARS_MAX, Fault};
+use ryggrad_bridge_core::whole_number::whole_number;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
+use super::page::{Page, cursor_of, read_cursor};
 use super::subscriptions::json_body;
 use super::{Id, Shared};
+use crate::contract::schemas::{object, organisation};
+use crate::contract::{Contract, Operation, Rule};
 use crate::problem::Problem;
 
 /// How long a token lives unless its request says otherwise.
@@ -39,24 +44,33 @@ fn unavailable(error: &ryggrad_log::Error) -> Problem {
 }
 
 /// Issues a token. Its text is shown this once.
-pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+pub async fn issue(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    DerivedId(id): DerivedId,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
     caller.needs(Role::Operate)?;
     let ready = shared.ready()?;
     let body = json_body(body, shared.config.request_bytes_max)?;
     let Wish { organisation, roles, description, life_s } = parse(&body).map_err(Problem::invalid)?;
     let now = Timestamp::now();
     let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
-    let (token, text) = ready.tokens.issue(organisation, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
+    let (token, text) =
+        ready.tokens.issue(id, organisation, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
     let shown = json!({
         "id": token.id, "organisation": token.organisation, "roles": token.roles, "token": text, "expires_at": token.expires_at,
     });
     Ok((StatusCode::CREATED, Json(shown)).into_response())
 }
 
-/// All tokens, without their texts.
-pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
+/// Tokens without their texts, by their ids.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     caller.needs(Role::Operate)?;
-    Ok(Json(json!({"tokens": shared.ready()?.tokens.list().await})))
+    let ready = shared.ready()?;
+    let page = Page::read(raw.as_deref(), read_cursor)?;
+    let (tokens, next) = page.cut(ready.tokens.list().await, |token| token.id);
+    Ok(Json(json!({"tokens": tokens, "next": next.map(cursor_of)})))
 }
 
 /// Revokes a token; the next request with it is refused.
@@ -89,15 +103,15 @@ fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
     };
     let description = match members.get("description") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) if text.chars().count() <= 200 => Some(text.clone()),
+        Some(Value::String(text)) if text.chars().count() <= DESCRIPTION_CHARS_MAX => Some(text.clone()),
         Some(_) => {
-            faults.push(Fault::new("/description", "is a text of at most 200 characters"));
+            faults.push(Fault::new("/description", format!("is a text of at most {DESCRIPTION_CHARS_MAX} characters")));
             None
         }
     };
     let life_s = match members.get("expires_in_s") {
         None | Some(Value::Null) => LIFE_S_DEFAULT,
-        Some(value) => value.as_i64().filter(|life_s| (1..=LIFE_S_MAX).contains(life_s)).unwrap_or_else(|| {
+        Some(value) => whole_number(value).filter(|life_s| (1..=LIFE_S_MAX).contains(life_s)).unwrap_or_else(|| {
             faults.push(Fault::new("/expires_in_s", format!("is a number of seconds from 1 to {LIFE_S_MAX}")));
             LIFE_S_DEFAULT
         }),
@@ -106,4 +120,28 @@ fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
         Ok(organisation) if faults.is_empty() => Ok(Wish { organisation, roles, description, life_s }),
         _ => Err(faults),
     }
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "operation", summary).rule(Rule::Needs(Role::Operate));
+    let issue = operation("post", "/v1/tokens", "issueToken", "Issues a token");
+    contract.add(issue.takes("NewToken").answers(201, "Issued; its text is shown this once.", "IssuedToken"));
+    let list = operation("get", "/v1/tokens", "listTokens", "Lists tokens, without their texts").pages();
+    contract.add(list.answers(200, "A page of them, by their ids.", "Tokens"));
+    let revoke = operation("delete", "/v1/tokens/{id}", "revokeToken", "Revokes a token; the next request with it is refused");
+    contract.add(revoke.answers_nothing(204, "It is revoked."));
+}
+
+/// What is asked for.
+pub fn new_token_schema() -> Value {
+    let roles = json!({"type": ["array", "null"], "minItems": 1, "items": {"type": "string", "enum": Role::ALL.map(Role::name)}});
+    let life = json!({"type": ["integer", "null"], "minimum": 1, "maximum": LIFE_S_MAX, "default": LIFE_S_DEFAULT});
+    object(
+        &["organisation"],
+        json!({
+            "organisation": organisation(), "roles": roles, "expires_in_s": life,
+            "description": {"type": ["string", "null"], "maxLength": DESCRIPTION_CHARS_MAX},
+        }),
+    )
 }

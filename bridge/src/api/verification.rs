@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::Value;
 
 use super::caller::Caller;
 use super::subscriptions::{own_posted, shown};
 use super::{Id, Ready, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation};
+use crate::problem::{Code, Problem};
 
 /// Asks the endpoint for its agreement again; the answer is in `verification` soon after.
-pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let (ready, subscription) = callable(&shared, caller, id).await?;
     ready.subscriptions.verify_again(subscription.id).await?;
     shown(ready.subscriptions.get(None, subscription.id).await)
@@ -34,4 +36,13 @@ async fn callable(shared: &Shared, caller: Caller, id: Id) -> Result<(&Ready, Su
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
     if ready.subscriptions.may_call(subscription.id) { Ok((ready, subscription)) } else { Err(Problem::too_soon()) }
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |path, id, summary| Operation::new("post", path, id, "subscriptions", summary).refuses(&[Code::Channel, Code::TooSoon]);
+    let verify = operation("/v1/subscriptions/{id}/verify", "verifySubscription", "Asks the endpoint again whether it agrees");
+    contract.add(verify.answers(200, "It is being asked; see verification.", "Subscription").with_tag());
+    let test = operation("/v1/subscriptions/{id}/test", "testSubscription", "Sends one test event now, and says how that went");
+    contract.add(test.answers(200, "How it went.", "TestResult").refuses(&[Code::Unverified]));
 }

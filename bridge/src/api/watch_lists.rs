@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::gauge::Gauge;
+use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::watch_list::keys::{Form, parse_change, parse_set};
 use ryggrad_bridge_core::watch_list::{WatchList, parse_new, parse_patch};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::page::{Page, cursor_of, read_cursor};
 use super::subscriptions::json_body;
 use super::{Id, Ready, Shared};
-use crate::problem::Problem;
+use crate::contract::{Contract, Operation, Rule};
+use crate::problem::{Code, Problem};
 use crate::watch_lists::WatchListError;
 
 impl From<WatchListError> for Problem {
@@ -43,10 +46,14 @@ pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Res
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(list.public())).into_response())
 }
 
-/// The caller's lists.
-pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
-    let found = shared.ready()?.watch_lists.list(caller.sight()?);
-    Ok(Json(json!({"watch_lists": found.iter().map(WatchList::public).collect::<Vec<_>>()})))
+/// The caller's lists, by their ids.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
+    let (ready, sight) = (shared.ready()?, caller.sight()?);
+    let page = Page::read(raw.as_deref(), read_cursor)?;
+    let mut all = ready.watch_lists.list(sight);
+    all.sort_by_key(|list| list.id);
+    let (found, next) = page.cut(all, |list| list.id);
+    Ok(Json(json!({"watch_lists": found.iter().map(WatchList::public).collect::<Vec<_>>(), "next": next.map(cursor_of)})))
 }
 
 /// One list.
@@ -150,4 +157,31 @@ fn seen(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem
 fn own(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem> {
     let owner = caller.subscriber()?;
     id.and_then(|id| ready.watch_lists.get(Some(owner), id)).ok_or_else(missing)
+}
+
+/// What these calls promise.
+pub fn describe(contract: &mut Contract) {
+    let operation = |method, path, id, summary| Operation::new(method, path, id, "watch lists", summary);
+    let (one, keys) = ("/v1/watch-lists/{id}", "/v1/watch-lists/{id}/keys");
+    let create = operation("post", "/v1/watch-lists", "createWatchList", "Makes a watch list without keys")
+        .rule(Rule::Needs(Role::Subscribe))
+        .about("The operator's own token speaks for no organisation, and is refused.")
+        .takes("NewWatchList")
+        .answers(201, "Made.", "WatchList")
+        .with("Location", json!({"type": "string", "format": "uri-reference"}), "The list's address.");
+    contract.add(create);
+    let list = operation("get", "/v1/watch-lists", "listWatchLists", "Lists watch lists, without their keys").pages();
+    contract.add(list.answers(200, "A page of them, by their ids.", "WatchLists"));
+    let show = operation("get", one, "showWatchList", "Shows a watch list, without its keys");
+    contract.add(show.answers(200, "The list.", "WatchList"));
+    let patch = operation("patch", one, "describeWatchList", "Changes the description by a JSON merge patch (RFC 7386)");
+    contract.add(patch.takes_as("application/merge-patch+json", "WatchListPatch").answers(200, "As it is now.", "WatchList"));
+    let delete = operation("delete", one, "deleteWatchList", "Deletes a watch list that no subscription uses").refuses(&[Code::InUse]);
+    contract.add(delete.answers_nothing(204, "It is gone."));
+    let owner = |operation: Operation| operation.rule(Rule::Needs(Role::Subscribe)).refuses(&[Code::Limit]);
+    let change = owner(operation("post", keys, "changeWatchListKeys", "Adds keys and takes out others"));
+    contract.add(change.takes("WatchListChange").answers(200, "In force.", "WatchList"));
+    let replace = owner(operation("put", keys, "replaceWatchListKeys", "Replaces all keys in one step"));
+    let replace = replace.about("As a JSON array, or as text/plain with a key on each line.").takes("WatchListKeys");
+    contract.add(replace.answers(200, "In force.", "WatchList"));
 }

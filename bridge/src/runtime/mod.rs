@@ -34,7 +34,7 @@ use crate::removals::Removals;
 use crate::telemetry::Telemetry;
 use crate::watch_lists::Watched;
 use runner::Runner;
-pub use status::{topic_name, word};
+pub use status::{LoggedAttempt, of_attempt, topic_name, word};
 
 /// Commands that may wait for the hub's task.
 const COMMANDS_MAX: usize = 256;
@@ -141,7 +141,7 @@ enum Command {
     Change(Box<Running>, oneshot::Sender<()>),
     Remove(Uuid, oneshot::Sender<()>),
     Status(Uuid, oneshot::Sender<Option<Value>>),
-    Attempts(Uuid, usize, oneshot::Sender<Vec<Value>>),
+    Attempts(Uuid, oneshot::Sender<Vec<LoggedAttempt>>),
     DeadLetters(Uuid, oneshot::Sender<Vec<(DeadLetter, u64)>>),
     Discard(Uuid, Letters, oneshot::Sender<usize>),
     Redrive(Uuid, Letters, oneshot::Sender<usize>),
@@ -197,8 +197,8 @@ impl Engine {
     }
 
     /// Its latest attempts, the newest first.
-    pub async fn attempts(&self, id: Uuid, limit: usize) -> Vec<Value> {
-        self.ask(|answer| Command::Attempts(id, limit, answer)).await.unwrap_or_default()
+    pub async fn attempts(&self, id: Uuid) -> Vec<LoggedAttempt> {
+        self.ask(|answer| Command::Attempts(id, answer)).await.unwrap_or_default()
     }
 
     /// Its events that were set aside, and when (milliseconds since 1970).

@@ -292,7 +292,7 @@ impl Runner {
             let telemetry = &self.context.telemetry;
             telemetry.attempts.get_or_create(&OutcomeLabel { outcome: status::word(outcome) }).inc();
             telemetry.attempt_seconds.observe(went.latency_ms as f64 / 1_000.0);
-            let at = jiff::Timestamp::now();
+            let at = status::moment_after(client.log.back());
             match appended_ms.filter(|_| outcome == Outcome::Delivered) {
                 Some(appended_ms) => telemetry.delivery_lag_seconds.observe((at.as_millisecond() - appended_ms) as f64 / 1_000.0),
                 None => {
@@ -370,8 +370,8 @@ impl Runner {
                 let _ = done.send(());
             }
             Command::Status(id, answer) => drop(answer.send(self.status(id))),
-            Command::Attempts(id, limit, answer) => {
-                let found = self.client(id).map(|client| client.log.iter().rev().take(limit).map(status::of_attempt).collect());
+            Command::Attempts(id, answer) => {
+                let found = self.client(id).map(|client| client.log.iter().rev().cloned().collect());
                 let _ = answer.send(found.unwrap_or_default());
             }
             Command::DeadLetters(id, answer) => {

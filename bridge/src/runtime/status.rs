@@ -28,6 +28,13 @@ pub struct LoggedAttempt {
     pub attempt: Attempt,
 }
 
+/// Now, and a moment later than the attempt before: pages of attempts go on at a time.
+pub fn moment_after(latest: Option<&LoggedAttempt>) -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    let earliest = latest.and_then(|latest| latest.at.checked_add(jiff::SignedDuration::from_nanos(1)).ok());
+    earliest.map_or(now, |earliest| earliest.max(now))
+}
+
 /// One word for an outcome, in the API and in metrics.
 pub const fn word(outcome: Outcome) -> &'static str {
     match outcome {

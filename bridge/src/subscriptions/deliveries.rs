@@ -6,12 +6,11 @@
 use ryggrad_bridge_core::cursor::{LaneKey, Place};
 use ryggrad_bridge_core::machine::DeadLetter;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Subscriptions;
-pub use crate::runtime::Fetched;
+pub use crate::runtime::{Fetched, LoggedAttempt, of_attempt};
 use crate::runtime::{Letters, topic_name, word};
 
 /// A delivery that was set aside: a reference, never a copy.
@@ -115,8 +114,8 @@ impl Subscriptions {
     }
 
     /// The latest attempts, newest first.
-    pub async fn attempts(&self, id: Uuid, limit: usize) -> Vec<Value> {
-        self.engine.attempts(id, limit).await
+    pub async fn attempts(&self, id: Uuid) -> Vec<LoggedAttempt> {
+        self.engine.attempts(id).await
     }
 
     fn place_of(&self, place: &EventPlace) -> Option<Place> {

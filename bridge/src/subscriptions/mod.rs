@@ -20,11 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::idempotency::KEPT_MS;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
 use ryggrad_bridge_core::signature::Secret;
-use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Rotation, Start, State, Subscription, Verification};
+use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Precondition, Rotation, Start, State, Subscription, Verification};
 use ryggrad_log::{Moment, Moments, Seal};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, Entry, Loaded, Stored};
@@ -36,7 +37,7 @@ use uuid::Uuid;
 use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
 use crate::watch_lists::WatchLists;
-pub use deliveries::{EventPlace, Fetched, Selection, SetAside};
+pub use deliveries::{EventPlace, Fetched, Selection, SetAside, of_attempt};
 use pace::Pace;
 pub use replays::Replays;
 use strongbox::Strongbox;
@@ -63,6 +64,9 @@ pub enum ChangeError {
     /// It does not run, or not any more.
     #[error("the subscription does not run now")]
     Stopped,
+    /// It is not what the request took it for.
+    #[error("the subscription is not as the request demands")]
+    Precondition,
     /// What was asked for does not go with what is there.
     #[error("the change does not fit")]
     Invalid(Vec<Fault>),
@@ -141,16 +145,27 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Makes a subscription. The secret is returned this once.
+    /// Makes a subscription; of this id, if its request has one. The secret is returned this once.
     pub async fn create(
         self: &Arc<Self>,
         organisation: Organisasjonsnummer,
         new: NewSubscription,
+        id: Option<Uuid>,
     ) -> Result<(Subscription, Secret), ChangeError> {
         let _one = self.changing.lock().await;
+        let there = match id {
+            Some(id) => self.known.read().await.get(&id).cloned(),
+            None => None,
+        };
+        if let Some(there) = there.as_ref().filter(|there| is_of_today(there)) {
+            // The request was made before, and its answer was lost.
+            let opened = self.strongbox.open(there).ok_or(ryggrad_log::SealError::Refused)?;
+            return Ok((there.clone(), opened.secrets.newest().clone()));
+        }
         self.check_limits(organisation).await?;
         self.check_watch_list(organisation, new.watch_list, &new.types)?;
-        let id = Uuid::now_v7();
+        // What is older than any kept answer has nothing to do with this request.
+        let id = id.filter(|_| there.is_none()).unwrap_or_else(Uuid::now_v7);
         // Also where the receiver fetches, so that no subscription is without.
         let secret = new.secret.map_or_else(Strongbox::draw, Ok)?;
         let subscription = Subscription {
@@ -215,8 +230,16 @@ impl Subscriptions {
 
     /// Changes what a checked patch asks for; in force when it returns, also for retries under
     /// way. `None` if it is gone meanwhile.
-    pub async fn patch(self: &Arc<Self>, id: Uuid, mut patch: Patch) -> Result<Option<Subscription>, ChangeError> {
+    pub async fn patch(
+        self: &Arc<Self>,
+        id: Uuid,
+        precondition: &Precondition,
+        mut patch: Patch,
+    ) -> Result<Option<Subscription>, ChangeError> {
         let patched = |before: Subscription| {
+            if !precondition.holds_for(&before) {
+                return Err(ChangeError::Precondition);
+            }
             let (secret, headers) = (patch.secret.take(), patch.headers.take());
             let mut after = patch.apply(before.clone());
             if (after.watch_list, &after.types) != (before.watch_list, &before.types) {
@@ -312,8 +335,11 @@ impl Subscriptions {
     }
 
     /// Deletes it with its cursors; attempts under way are broken off.
-    pub async fn delete(&self, id: Uuid) -> Result<(), ChangeError> {
+    pub async fn delete(&self, id: Uuid, precondition: &Precondition) -> Result<(), ChangeError> {
         let _one = self.changing.lock().await;
+        if self.known.read().await.get(&id).is_some_and(|before| !precondition.holds_for(before)) {
+            return Err(ChangeError::Precondition);
+        }
         self.facts.remove(id.to_string()).await?;
         self.known.write().await.remove(&id);
         self.verifications.forget(id);
@@ -399,6 +425,8 @@ impl Subscriptions {
         let moment = match start {
             Start::Now => Moment::End,
             Start::Beginning => Moment::Beginning,
+            // Kafka knows no times before 1970, and no record is as old.
+            Start::Time(time) if time.as_millisecond() < 0 => Moment::Beginning,
             Start::Time(time) => Moment::Time(time.as_millisecond()),
         };
         let mut from = BTreeMap::new();
@@ -414,6 +442,12 @@ impl Subscriptions {
         let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
         moments.offsets_of(topic, partitions, moment, self.context.config.kafka_timeout_ms).await
     }
+}
+
+/// Whether it was made within the time that answers are kept.
+fn is_of_today(subscription: &Subscription) -> bool {
+    let made: Option<jiff::Timestamp> = subscription.created_at.parse().ok();
+    made.is_some_and(|made| jiff::Timestamp::now().as_millisecond() - made.as_millisecond() < KEPT_MS)
 }
 
 /// When the first of the replaced secrets stops to sign.

@@ -16,6 +16,8 @@ use crate::exit::{Code, Stop};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Items of a page when all pages are wanted.
+const LIST_LIMIT: &str = "1000";
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why a call has no good answer.
@@ -140,6 +142,23 @@ impl Bridge {
         let mut url = endpoint(&self.base, path);
         url.query_pairs_mut().extend_pairs(query);
         self.send(self.request(Method::GET, url, None)).await
+    }
+
+    /// Everything of a list that comes in pages; `member` holds the items.
+    pub async fn list(&self, path: &[&str], member: &str) -> Result<Vec<Value>, CallError> {
+        let (mut items, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let query: Vec<(&str, &str)> = after.iter().map(|after| ("after", after.as_str())).chain([("limit", LIST_LIMIT)]).collect();
+            let mut page = self.get_with(path, &query).await?.body;
+            if let Some(Value::Array(found)) = page.get_mut(member).map(Value::take) {
+                items.extend(found);
+            }
+            match page["next"].as_str() {
+                // A page that leads to itself would never end.
+                Some(next) if after.as_deref() != Some(next) => after = Some(next.to_owned()),
+                _ => return Ok(items),
+            }
+        }
     }
 
     async fn call(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Value, CallError> {

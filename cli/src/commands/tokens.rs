@@ -113,8 +113,7 @@ fn body(issue: &IssueArgs) -> Value {
 }
 
 async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::Result<()> {
-    let answer = bridge.get(&["v1", "tokens"]).await?;
-    let tokens = answer["tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let tokens = bridge.list(&["v1", "tokens"], "tokens").await?;
     if format == Format::Ndjson {
         return Ok(tokens.iter().try_for_each(|token| output.object(token))?);
     }

@@ -147,8 +147,7 @@ async fn change(bridge: &Bridge, keys: &Keys, what: &str) -> anyhow::Result<Valu
 }
 
 async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::Result<()> {
-    let answer = bridge.get(&["v1", "watch-lists"]).await?;
-    let lists = answer["watch_lists"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lists = bridge.list(&["v1", "watch-lists"], "watch_lists").await?;
     if format == Format::Ndjson {
         return Ok(lists.iter().try_for_each(|list| output.object(list))?);
     }

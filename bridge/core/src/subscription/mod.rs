@@ -1,11 +1,12 @@
 //! A subscription: what its owner asks for, and what the bridge keeps of it.
 //!
 //! Cast: [`request`] checks what an owner asks for, [`secrets`] are the signing secrets over time,
-//! [`verification`] is whether the endpoint has agreed. Must never hold a signing secret or the
+//! [`tag`] names a version of it, [`verification`] is whether the endpoint has agreed. Must never hold a signing secret or the
 //! value of a header in the clear: the stored form carries them sealed.
 
 mod request;
 mod secrets;
+mod tag;
 mod verification;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,8 @@ use crate::settings::{Channel, Settings};
 
 pub use request::{DESCRIPTION_CHARS_MAX, NewSubscription, SINK_BYTES_MAX, TYPES_MAX, parse};
 pub(crate) use request::{parse_description, parse_secret, parse_sink, parse_types, parse_verify, parse_watch_list, webhook_only};
-pub use secrets::{PREVIOUS_SECRETS_MAX, PreviousSecret, Rotation, Secrets};
+pub use secrets::{OVERLAP_S, PREVIOUS_SECRETS_MAX, PreviousSecret, Rotation, Secrets};
+pub use tag::Precondition;
 pub use verification::{Verification, VerificationMethod, VerificationState, Verify};
 
 /// Where a new subscription starts.

@@ -10,10 +10,12 @@ use serde_json::Value;
 
 use super::{Fault, parse_secret};
 use crate::signature::Secret;
+use crate::whole_number::whole_number;
 
 /// How long both secrets sign, unless the request says otherwise.
 const OVERLAP_S_DEFAULT: u64 = 24 * 3_600;
-const OVERLAP_S: RangeInclusive<u64> = 0..=7 * 24 * 3_600;
+/// How long both secrets may sign.
+pub const OVERLAP_S: RangeInclusive<u64> = 0..=7 * 24 * 3_600;
 /// Secrets that sign beside the newest; a rotation beyond that ends the oldest at once.
 pub const PREVIOUS_SECRETS_MAX: usize = 3;
 
@@ -72,10 +74,13 @@ impl Rotation {
             members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
         let overlap_s = match members.get("overlap_s") {
             None | Some(Value::Null) => OVERLAP_S_DEFAULT,
-            Some(value) => value.as_u64().filter(|overlap_s| OVERLAP_S.contains(overlap_s)).unwrap_or_else(|| {
-                faults.push(Fault::new("/overlap_s", format!("is a number of seconds from 0 to {}", OVERLAP_S.end())));
-                OVERLAP_S_DEFAULT
-            }),
+            Some(value) => whole_number(value)
+                .and_then(|number| number.try_into().ok())
+                .filter(|overlap_s| OVERLAP_S.contains(overlap_s))
+                .unwrap_or_else(|| {
+                    faults.push(Fault::new("/overlap_s", format!("is a number of seconds from 0 to {}", OVERLAP_S.end())));
+                    OVERLAP_S_DEFAULT
+                }),
         };
         let secret = parse_secret(members, &mut faults);
         if faults.is_empty() { Ok(Self { overlap_s, secret }) } else { Err(faults) }

@@ -164,6 +164,7 @@ impl Contestant {
                 numbering: Numbering { epoch: 1, next: 1 },
                 cursors: places().map(|place| (place, Cursor::starting_at(0))).collect(),
                 dead_letters: 0,
+                until: None,
             };
             hub.add(0, newcomer, &mut Vec::new());
         }

@@ -301,8 +301,7 @@ async fn pull_events(bridge: &Bridge, output: &mut Output, pull: PullArgs) -> an
 }
 
 async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::Result<()> {
-    let answer = bridge.get(&["v1", "subscriptions"]).await?;
-    let subscriptions = answer["subscriptions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let subscriptions = bridge.list(&["v1", "subscriptions"], "subscriptions").await?;
     if format == Format::Ndjson {
         return Ok(subscriptions.iter().try_for_each(|subscription| output.object(subscription))?);
     }
