@@ -147,6 +147,7 @@ enum Command {
     Redrive(Uuid, Letters, oneshot::Sender<usize>),
     Rewind(Uuid, Vec<(Place, i64)>, oneshot::Sender<bool>),
     Progress(Uuid, oneshot::Sender<Option<ReplayProgress>>),
+    Live(oneshot::Sender<BTreeMap<Place, i64>>),
     Positions(Uuid, oneshot::Sender<Option<BTreeMap<Place, i64>>>),
     Epoch(Uuid, oneshot::Sender<Option<u32>>),
     Fetch(Uuid, Option<u64>, usize, oneshot::Sender<Option<Fetched>>),
@@ -220,6 +221,11 @@ impl Engine {
     /// if it is in none of them further than that, nothing if it does not run.
     pub async fn rewind(&self, id: Uuid, targets: Vec<(Place, i64)>) -> Option<bool> {
         self.ask(|answer| Command::Rewind(id, targets, answer)).await
+    }
+
+    /// Where the tail is in each partition.
+    pub async fn live(&self) -> Option<BTreeMap<Place, i64>> {
+        self.ask(Command::Live).await
     }
 
     /// How far a replay is; nothing if it does not run.

@@ -381,6 +381,7 @@ impl Runner {
             Command::Redrive(id, letters, answer) => drop(answer.send(self.redrive(id, &letters))),
             Command::Rewind(id, targets, answer) => self.rewind(id, &targets, answer),
             Command::Progress(id, answer) => drop(answer.send(self.progress(id))),
+            Command::Live(answer) => drop(answer.send(self.hub.rings().ends().collect())),
             Command::Positions(id, answer) => drop(answer.send(self.positions(id))),
             Command::Epoch(id, answer) => {
                 let epoch =

@@ -58,7 +58,16 @@ impl Subscriptions {
             Some(point @ Point::Time(_)) => self.extents(subscription, point).await?,
             _ => from.clone(),
         };
-        stretches(request, &from, &to).map_err(ChangeError::Invalid)
+        let mut stretches = stretches(request, &from, &to).map_err(ChangeError::Invalid)?;
+        // Not beyond the tail: what comes there is live. And Kafka's end lies behind markers of
+        // transactions, which nobody ever reads.
+        let live = self.engine.live().await.ok_or(ChangeError::Stopped)?;
+        for stretch in &mut stretches {
+            let end = self.place(&stretch.partition).and_then(|place| live.get(&place).copied()).unwrap_or_default();
+            stretch.to = stretch.to.min(end);
+            stretch.from = stretch.from.min(stretch.to);
+        }
+        Ok(stretches)
     }
 
     /// Begins a replay.
