@@ -191,7 +191,7 @@ fn write_node<'d>(node: &Node, reader: &mut Reader<'d>, place: &mut Place<'d>, o
 fn write_record<'d>(members: &Members, reader: &mut Reader<'d>, place: &mut Place<'d>, out: &mut Vec<u8>) -> Option<()> {
     let Some(rest_at) = members.rest_at else { return write_members(members, reader, place, out) };
     let mut ahead = Reader { left: reader.left };
-    members.fields[..rest_at].iter().try_for_each(|field| skip(&field.node, &mut ahead))?;
+    skip_fields(&members.fields[..rest_at], &mut ahead)?;
     let mut document = Place { rest: ahead.rest()?, pointer: String::new() };
     write_members(members, reader, &mut document, out)?;
     document.rest.iter().all(|kept| kept.restored).then_some(())
@@ -271,7 +271,7 @@ fn skip(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
             1 => skip(within, reader)?,
             _ => return None,
         },
-        Node::Record(members) => members.fields.iter().try_for_each(|field| skip(&field.node, reader))?,
+        Node::Record(members) => skip_fields(&members.fields, reader)?,
         Node::Rest => {
             while let Some(count) = reader.block()? {
                 for _ in 0..count {
@@ -279,6 +279,17 @@ fn skip(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
                     reader.bytes()?;
                 }
             }
+        }
+    }
+    Some(())
+}
+
+fn skip_fields(fields: &[Field], reader: &mut Reader<'_>) -> Option<()> {
+    for field in fields {
+        match (&field.node, reader.left) {
+            // Most of them.
+            (Node::Optional(_), [0, left @ ..]) => reader.left = left,
+            (node, _) => skip(node, reader)?,
         }
     }
     Some(())
