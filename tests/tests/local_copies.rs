@@ -10,9 +10,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
-use rand::RngExt as _;
 use ryggrad_consumers::{Change, Gap, Plan, Positions, State, Step, Store, state};
 use ryggrad_log::groups;
 use ryggrad_tests::broker::{configure, own};
@@ -172,10 +172,9 @@ impl Keeper {
     }
 
     async fn holds(&self, expected: &Units) {
-        let held = wait::held(&format!("{} holds what it should", self.name), 60, || async {
-            (self.units().await == *expected).then_some(())
-        });
-        if held.await.is_none() {
+        let what = format!("{} holds what it should", self.name);
+        let held = wait::held(&what, 60, || async { (self.units().await == *expected).then_some(()) }).await;
+        if held.is_none() {
             assert_eq!(self.units().await, *expected, "{}", self.name);
         }
     }
