@@ -193,7 +193,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn framed() -> Vec<u8> {
+    pub(crate) fn framed() -> Vec<u8> {
         avro::encode(&VirksomhetEndret {
             organisasjonsnummer: "312345676".to_owned(),
             endringstype: Endringstype::Ny,

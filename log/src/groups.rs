@@ -3,6 +3,7 @@
 //! Must never move a group that somebody reads in: the broker refuses that, and what was set is
 //! read back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -146,6 +147,43 @@ pub async fn set(connection: &Connection, group: &str, positions: &[(String, i32
         }
     })
     .await
+}
+
+/// Keeps the offsets of a group in which nobody is a member: for who reads all partitions alone.
+#[derive(Clone)]
+pub struct Keeper {
+    consumer: Arc<BaseConsumer<Listener>>,
+    group: String,
+}
+
+impl Keeper {
+    /// For one group. Asks nothing yet.
+    pub fn new(connection: &Connection, group: &str) -> Result<Self, Error> {
+        Ok(Self { consumer: Arc::new(asker(connection, group)?), group: group.to_owned() })
+    }
+
+    /// What is committed for these partitions; those without a commit are left out.
+    pub async fn committed(&self, partitions: &[(String, i32)], timeout_ms: u64) -> Result<Vec<Committed>, Error> {
+        let (keeper, partitions) = (self.clone(), partitions.to_vec());
+        let doing = format!("ask how far the group {} has read", self.group);
+        blocking(move || ask_committed(&keeper.consumer, &partitions, timeout_ms, &doing)).await
+    }
+
+    /// Commits, and waits until the broker has it. Refused while somebody is a member.
+    pub async fn commit(&self, positions: Vec<Committed>) -> Result<(), Error> {
+        let keeper = self.clone();
+        let doing = format!("commit the offsets of the group {}", self.group);
+        blocking(move || {
+            let mut list = TopicPartitionList::with_capacity(positions.len());
+            for position in &positions {
+                let mut element = list.add_partition(&position.topic, position.partition);
+                element.set_offset(Offset::Offset(position.offset)).map_err(|error| Error::new(doing.clone(), error))?;
+                element.set_metadata(&position.metadata);
+            }
+            keeper.consumer.commit(&list, CommitMode::Sync).map_err(|error| Error::new(doing, error))
+        })
+        .await
+    }
 }
 
 pub(crate) fn asker(connection: &Connection, group: &str) -> Result<BaseConsumer<Listener>, Error> {

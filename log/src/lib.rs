@@ -29,7 +29,9 @@ pub use connection::Connection;
 pub use copier::{Copier, Progress};
 pub use error::{Error, Remedy};
 pub use local_broker::{BROKER_HEAP, BROKER_SETTINGS, Durability, LocalBroker, LocalBrokerError, LocalBrokerOptions};
-pub use offsets::{Moment, Moments, Pulse, TransactionWatch, Watermarks, cluster_id, offset_at_time, offsets_of, watermarks};
+pub use offsets::{
+    Extent, Moment, Moments, Pulse, TransactionWatch, Watermarks, cluster_id, extent, offset_at_time, offsets_of, watermarks,
+};
 pub use publisher::{Marks, Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
 pub use scan::{Fetcher, Lent, scan};

@@ -10,6 +10,8 @@ use crate::connection::Listener;
 use crate::publisher::blocking;
 use crate::{Connection, Error, Remedy};
 
+const NO_CLUSTER_ID: &str = "the broker does not tell its cluster id";
+
 /// Where a partition begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
@@ -17,6 +19,36 @@ pub struct Watermarks {
     pub low: i64,
     /// The offset that the next committed record will not be below.
     pub high: i64,
+}
+
+/// A topic as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// Kafka's id of the cluster.
+    pub cluster: String,
+    /// Where each partition begins and ends, from partition 0 on.
+    pub marks: Vec<Watermarks>,
+}
+
+/// How far a topic extends, asked over one connection; none if there is none of that name. Never
+/// creates one.
+pub async fn extent(connection: &Connection, topic: &str, timeout_ms: u64) -> Result<Option<Extent>, Error> {
+    let (consumer, topic) = (asker(connection, "read_committed")?, topic.to_owned());
+    blocking(move || {
+        let doing = || format!("look at the topic {topic}");
+        let timeout = Duration::from_millis(timeout_ms);
+        // Of all topics, since asking for one by name could create it.
+        let metadata = consumer.fetch_metadata(None, timeout).map_err(|error| Error::new(doing(), error))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
+        let marks = (0..partitions).map(|partition| fetch(&consumer, &topic, partition, timeout_ms)).collect::<Result<_, _>>()?;
+        let cluster = consumer.client().fetch_cluster_id(timeout);
+        let cluster = cluster.ok_or_else(|| Error::other(doing(), Remedy::Retry, NO_CLUSTER_ID))?;
+        // Its threads take a tenth of a second to end, which nobody has to wait for.
+        std::thread::spawn(move || drop(consumer));
+        Ok(Some(Extent { cluster, marks }))
+    })
+    .await
 }
 
 /// First offset and end of the committed part of a partition.
@@ -116,7 +148,7 @@ pub async fn cluster_id(connection: &Connection, timeout_ms: u64) -> Result<Stri
         consumer
             .client()
             .fetch_cluster_id(Duration::from_millis(timeout_ms))
-            .ok_or_else(|| Error::other(doing, Remedy::Retry, "the broker does not tell its cluster id"))
+            .ok_or_else(|| Error::other(doing, Remedy::Retry, NO_CLUSTER_ID))
     })
     .await
 }

@@ -3,7 +3,6 @@
 //! Records are lent and never copied. Blocks: for threads made for it. Must never end early: a
 //! partition is over when its stretch is, and silence is an error.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -47,10 +46,11 @@ pub fn read_stretches<E: From<Error>>(
     mut visit: impl FnMut(Seen<'_>) -> Result<ControlFlow<()>, E>,
 ) -> Result<(), E> {
     let doing = || format!("read {topic}");
-    let mut open = HashMap::new();
+    // A handful, and asked for each record.
+    let mut open: Vec<Stretch> = Vec::new();
     for stretch in stretches {
         if stretch.from < stretch.to {
-            open.insert(stretch.partition, stretch.to);
+            open.push(*stretch);
         } else if visit(Seen::Over { partition: stretch.partition })?.is_break() {
             return Ok(());
         }
@@ -59,10 +59,9 @@ pub fn read_stretches<E: From<Error>>(
         return Ok(());
     }
     let consumer = reader::create(connection, topic, limits)?;
-    let wanted = stretches.iter().filter(|stretch| open.contains_key(&stretch.partition));
-    let starts: Vec<_> = wanted.map(|stretch| (stretch.partition, Start::Offset(stretch.from))).collect();
+    let starts: Vec<_> = open.iter().map(|stretch| (stretch.partition, Start::Offset(stretch.from))).collect();
     reader::assign(&consumer, &reader::start_list(topic, &starts)?)?;
-    let mut heard = Instant::now();
+    let mut silent_since: Option<Instant> = None;
     let mut wait = Duration::ZERO;
     loop {
         let (over, is_idle) = match consumer.poll(wait) {
@@ -70,20 +69,20 @@ pub fn read_stretches<E: From<Error>>(
                 wait = Duration::ZERO;
                 let lent = Lent::of(&message);
                 let (partition, offset) = (lent.partition(), lent.offset());
-                let Some(&to) = open.get(&partition) else { continue };
+                let Some(&Stretch { to, .. }) = open.iter().find(|stretch| stretch.partition == partition) else { continue };
                 if offset < to && visit(Seen::Record(&lent))?.is_break() {
                     return Ok(());
                 }
-                heard = Instant::now();
+                silent_since = None;
                 ((offset + 1 >= to).then_some(partition), false)
             }
             Some(Err(error)) => match reader::to_notice(error) {
                 // The stretch's end lies within what was committed when it was made.
-                Read::AtEnd { partition } => (open.contains_key(&partition).then_some(partition), false),
+                Read::AtEnd { partition } => (open.iter().any(|stretch| stretch.partition == partition).then_some(partition), false),
                 Read::Failed(error) => return Err(error.into()),
                 _ => (None, false),
             },
-            None if heard.elapsed() > SILENCE_MAX => {
+            None if silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE_MAX => {
                 let silence = format!("no answer for {} s", SILENCE_MAX.as_secs());
                 return Err(Error::other(doing(), Remedy::Retry, silence).into());
             }
@@ -98,7 +97,7 @@ pub fn read_stretches<E: From<Error>>(
             return Ok(());
         }
         let Some(partition) = over else { continue };
-        open.remove(&partition);
+        open.retain(|stretch| stretch.partition != partition);
         if visit(Seen::Over { partition })?.is_break() || open.is_empty() {
             return Ok(());
         }

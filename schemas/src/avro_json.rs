@@ -11,7 +11,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::json_text;
+use crate::{json_text, json_write};
 
 /// What a datum looks like and how it is written.
 #[derive(Debug, Clone)]
@@ -26,18 +26,30 @@ enum Node {
     Array(Box<Node>),
     /// Null, which comes first, or this.
     Optional(Box<Node>),
-    Record(Vec<Field>),
+    Record(Members),
     /// JSON pointer -> JSON text of what has no field.
     Rest,
 }
 
 #[derive(Debug, Clone)]
+struct Members {
+    fields: Vec<Field>,
+    /// Which of them is the rest. A record with one is a document: its pointers begin there.
+    rest_at: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
 struct Field {
     name: String,
-    /// `"name":`
+    /// `,"name":`
     label: String,
     node: Node,
+    /// Whether pointers may lead into it.
+    is_nested: bool,
 }
+
+/// Of a record: one bit for each field.
+const FIELDS_MAX: usize = u128::BITS as usize;
 
 /// How a schema is written.
 #[derive(Debug)]
@@ -80,8 +92,11 @@ fn node(schema: &Value, named: &mut BTreeMap<String, Node>) -> Option<Node> {
                     Node::Enum(symbols.map(|symbol| Some(format!("\"{}\"", symbol.as_str()?))).collect::<Option<_>>()?)
                 }
                 "record" => {
-                    let fields = members.get("fields")?.as_array()?.iter();
-                    Node::Record(fields.map(|given| field(given, named)).collect::<Option<_>>()?)
+                    let given = members.get("fields")?.as_array()?.iter();
+                    let fields: Vec<_> = given.map(|given| field(given, named)).collect::<Option<_>>()?;
+                    (fields.len() <= FIELDS_MAX).then_some(())?;
+                    let rest_at = fields.iter().position(|field| matches!(field.node, Node::Rest));
+                    Node::Record(Members { fields, rest_at })
                 }
                 _ => return None,
             };
@@ -106,7 +121,15 @@ fn field(given: &Value, named: &mut BTreeMap<String, Node>) -> Option<Field> {
         Some(_) => return None,
         None => node(&given["type"], named)?,
     };
-    Some(Field { label: format!("\"{name}\":"), name, node })
+    let is_nested = match &node {
+        Node::Optional(within) => nests(within),
+        node => nests(node),
+    };
+    Some(Field { label: format!(",\"{name}\":"), name, node, is_nested })
+}
+
+fn nests(node: &Node) -> bool {
+    matches!(node, Node::Array(_) | Node::Record(_))
 }
 
 /// Where in a document the writer is, and what has to be put back there.
@@ -127,11 +150,8 @@ struct Kept<'d> {
 
 fn write_node<'d>(node: &Node, reader: &mut Reader<'d>, place: &mut Place<'d>, out: &mut Vec<u8>) -> Option<()> {
     match node {
-        Node::Text => text(reader.text()?, out)?,
-        Node::Decimal => {
-            let digits = reader.text()?;
-            if json_text::check(digits).is_ok() { out.extend_from_slice(digits.as_bytes()) } else { text(digits, out)? }
-        }
+        Node::Text => json_write::text(reader.bytes()?, out)?,
+        Node::Decimal => json_or_text(reader.text()?, out)?,
         Node::Bool => out.extend_from_slice(if reader.bool()? { b"true" } else { b"false" }),
         Node::Long => write!(out, "{}", reader.long()?).ok()?,
         Node::Enum(symbols) => out.extend_from_slice(symbols.get(usize::try_from(reader.long()?).ok()?)?.as_bytes()),
@@ -168,25 +188,22 @@ fn write_node<'d>(node: &Node, reader: &mut Reader<'d>, place: &mut Place<'d>, o
     Some(())
 }
 
-fn write_record<'d>(fields: &[Field], reader: &mut Reader<'d>, place: &mut Place<'d>, out: &mut Vec<u8>) -> Option<()> {
-    // A record with a rest is a document: its pointers begin there.
-    let Some(rest_at) = fields.iter().position(|field| matches!(field.node, Node::Rest)) else {
-        return write_members(fields, reader, place, out);
-    };
+fn write_record<'d>(members: &Members, reader: &mut Reader<'d>, place: &mut Place<'d>, out: &mut Vec<u8>) -> Option<()> {
+    let Some(rest_at) = members.rest_at else { return write_members(members, reader, place, out) };
     let mut ahead = Reader { left: reader.left };
-    fields[..rest_at].iter().try_for_each(|field| skip(&field.node, &mut ahead))?;
+    skip_fields(&members.fields[..rest_at], &mut ahead)?;
     let mut document = Place { rest: ahead.rest()?, pointer: String::new() };
-    write_members(fields, reader, &mut document, out)?;
+    write_members(members, reader, &mut document, out)?;
     document.rest.iter().all(|kept| kept.restored).then_some(())
 }
 
-fn write_members<'d>(fields: &[Field], reader: &mut Reader<'d>, place: &mut Place<'d>, out: &mut Vec<u8>) -> Option<()> {
-    let mut separator = b'{';
-    let pointer_bytes = place.pointer.len();
-    for field in fields {
+fn write_members<'d>(members: &Members, reader: &mut Reader<'d>, place: &mut Place<'d>, out: &mut Vec<u8>) -> Option<()> {
+    let (begins_at, pointer_bytes) = (out.len(), place.pointer.len());
+    let mut written = 0_u128;
+    for (index, field) in members.fields.iter().enumerate() {
         match &field.node {
             Node::Rest => {
-                reader.rest()?;
+                skip(&field.node, reader)?;
                 continue;
             }
             Node::Optional(_) if reader.left.first() == Some(&0) => {
@@ -195,30 +212,43 @@ fn write_members<'d>(fields: &[Field], reader: &mut Reader<'d>, place: &mut Plac
             }
             _ => {}
         }
-        if place.rest.iter().any(|kept| kept.parent == place.pointer && kept.name == field.name) {
-            // Field and rest say different things: not from a writer of ours.
-            return None;
-        }
-        out.push(std::mem::replace(&mut separator, b','));
+        written |= 1 << index;
         out.extend_from_slice(field.label.as_bytes());
-        if !place.rest.is_empty() {
-            place.pointer.push('/');
-            place.pointer.push_str(&field.name);
+        if !field.is_nested || place.rest.is_empty() {
+            write_node(&field.node, reader, place, out)?;
+            continue;
         }
+        place.pointer.push('/');
+        place.pointer.push_str(&field.name);
         write_node(&field.node, reader, place, out)?;
         place.pointer.truncate(pointer_bytes);
     }
     for kept in place.rest.iter_mut().filter(|kept| !kept.restored && kept.parent == place.pointer) {
+        let same = members.fields.iter().position(|field| field.name == kept.name);
+        if same.is_some_and(|index| written & (1 << index) != 0) {
+            // Field and rest say different things: not from a writer of ours.
+            return None;
+        }
         kept.restored = true;
-        out.push(std::mem::replace(&mut separator, b','));
-        text(&kept.name, out)?;
+        out.push(b',');
+        json_write::text(kept.name.as_bytes(), out)?;
         out.push(b':');
-        if json_text::check(kept.json).is_ok() { out.extend_from_slice(kept.json.as_bytes()) } else { text(kept.json, out)? }
+        json_or_text(kept.json, out)?;
     }
-    if separator == b'{' {
-        out.push(b'{');
+    // Each member brought its comma; the first one's is where the record begins.
+    match out.get_mut(begins_at) {
+        Some(comma) => *comma = b'{',
+        None => out.push(b'{'),
     }
     out.push(b'}');
+    Some(())
+}
+
+fn json_or_text(json: &str, out: &mut Vec<u8>) -> Option<()> {
+    if json_text::check(json).is_err() {
+        return json_write::text(json.as_bytes(), out);
+    }
+    out.extend_from_slice(json.as_bytes());
     Some(())
 }
 
@@ -241,16 +271,28 @@ fn skip(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
             1 => skip(within, reader)?,
             _ => return None,
         },
-        Node::Record(fields) => fields.iter().try_for_each(|field| skip(&field.node, reader))?,
-        Node::Rest => drop(reader.rest()?),
+        Node::Record(members) => skip_fields(&members.fields, reader)?,
+        Node::Rest => {
+            while let Some(count) = reader.block()? {
+                for _ in 0..count {
+                    reader.bytes()?;
+                    reader.bytes()?;
+                }
+            }
+        }
     }
     Some(())
 }
 
-/// Appends a text as JSON.
-pub fn text(text: &str, out: &mut Vec<u8>) -> Option<()> {
-    // Writing to memory can't fail.
-    serde_json::to_writer(out, text).ok()
+fn skip_fields(fields: &[Field], reader: &mut Reader<'_>) -> Option<()> {
+    for field in fields {
+        match (&field.node, reader.left) {
+            // Most of them.
+            (Node::Optional(_), [0, left @ ..]) => reader.left = left,
+            (node, _) => skip(node, reader)?,
+        }
+    }
+    Some(())
 }
 
 struct Reader<'d> {
@@ -264,10 +306,16 @@ impl<'d> Reader<'d> {
         Some(*first)
     }
 
+    #[inline]
     fn long(&mut self) -> Option<i64> {
         let first = self.byte()?;
-        let mut value = u64::from(first & 0x7f);
-        let (mut more, mut shift) = (first & 0x80 != 0, 7);
+        let value = u64::from(first & 0x7f);
+        let value = if first & 0x80 == 0 { value } else { self.rest_of_long(value)? };
+        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    }
+
+    fn rest_of_long(&mut self, mut value: u64) -> Option<u64> {
+        let (mut more, mut shift) = (true, 7);
         while more {
             let byte = self.byte()?;
             // The tenth byte has room for one bit only.
@@ -277,7 +325,7 @@ impl<'d> Reader<'d> {
             value |= u64::from(byte & 0x7f) << shift;
             (more, shift) = (byte & 0x80 != 0, shift + 7);
         }
-        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+        Some(value)
     }
 
     fn bool(&mut self) -> Option<bool> {
@@ -288,6 +336,7 @@ impl<'d> Reader<'d> {
         }
     }
 
+    #[inline]
     fn bytes(&mut self) -> Option<&'d [u8]> {
         let length = usize::try_from(self.long()?).ok()?;
         let (taken, left) = self.left.split_at_checked(length)?;

@@ -19,6 +19,7 @@ pub mod headers;
 pub mod identifiers;
 mod json_scan;
 pub mod json_text;
+pub mod json_write;
 pub mod manifest;
 pub mod record;
 pub mod virksomhet;

@@ -2,8 +2,6 @@
 //!
 //! What a receiver should get is written down here by hand, not asked of the code under test.
 
-use std::collections::BTreeMap;
-
 use ryggrad_log::{Appender, Connection, Publisher, PublisherOptions, TransactionWatch, topics};
 use ryggrad_schemas::catalogue::topics::REMOVED;
 use ryggrad_schemas::cloudevents::{AVRO, Attributes};
@@ -40,6 +38,7 @@ pub struct Events {
     watch: TransactionWatch,
     position: u64,
     ce_type: String,
+    kommunenummer: Option<String>,
 }
 
 /// The key of that number, in the range of synthetic organisations.
@@ -54,7 +53,12 @@ impl Events {
         let publisher = Publisher::start(connection, "test-events", &PublisherOptions::default()).await.expect("a publisher");
         let watch = TransactionWatch::new(connection).expect("a watch");
         let appender = Appender::new(connection, 10_000).expect("an appender");
-        Self { connection: connection.clone(), appender, publisher, watch, position: 0, ce_type: CE_TYPE.to_owned() }
+        Self { connection: connection.clone(), appender, publisher, watch, position: 0, ce_type: CE_TYPE.to_owned(), kommunenummer: None }
+    }
+
+    /// Units are in this municipality from now on.
+    pub fn choose_kommune(&mut self, number: &str) {
+        self.kommunenummer = Some(number.to_owned());
     }
 
     /// Events are of this type from now on.
@@ -133,7 +137,10 @@ impl Events {
             ce_type: self.ce_type.clone(),
             subject: Some(key.to_owned()),
             time: Some(TIME.to_owned()),
-            extensions: BTreeMap::from([("endringstype".to_owned(), symbol.to_owned()), ("funnet".to_owned(), "feed".to_owned())]),
+            extensions: [("endringstype", Some(symbol)), ("funnet", Some("feed")), ("kommunenummer", self.kommunenummer.as_deref())]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+                .collect(),
         };
         let value = VirksomhetEndret {
             organisasjonsnummer: key.to_owned(),

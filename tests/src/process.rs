@@ -1,4 +1,4 @@
-//! The real binary as a process that can be killed at any moment.
+//! The real binary, or a client's, as a process that can be killed at any moment.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -39,11 +39,17 @@ pub struct Process {
 impl Process {
     /// Starts the binary; what it says goes to `<folder>/<name>.log`.
     pub fn start(folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.args(arguments);
+        Self::run(folder, name, command)
+    }
+
+    /// The same with any other program.
+    pub fn run(folder: &Path, name: &str, mut command: Command) -> Self {
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log).expect("a log file");
         let errors = out.try_clone().expect("the log file twice");
-        let child = Command::new(binary())
-            .args(arguments)
+        let child = command
             .current_dir(folder)
             // Nothing of the surroundings may leak in.
             .env_clear()
@@ -54,7 +60,7 @@ impl Process {
             .stdout(out)
             .stderr(errors)
             .spawn()
-            .expect("the binary starts");
+            .expect("the program starts");
         Self { child, log }
     }
 

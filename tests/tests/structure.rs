@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ryggrad-log", &["ryggrad-schemas"]),
     ("ryggrad-store", &["ryggrad-bridge-core"]),
     ("ryggrad-bridge", &["ryggrad-bridge-core", "ryggrad-log", "ryggrad-schemas", "ryggrad-store"]),
-    ("ryggrad-consumers", &["ryggrad-log", "ryggrad-schemas"]),
+    ("ryggrad-consumers", &["ryggrad-bridge-core", "ryggrad-log", "ryggrad-schemas"]),
     ("ryggrad-producers", &["ryggrad-detect", "ryggrad-log", "ryggrad-schemas"]),
     (
         BINARY,

@@ -95,6 +95,11 @@ impl Removals {
         }
     }
 
+    /// The removed keys of a topic, with the partition and offset of the removal's event where they are known.
+    pub fn of_topic(&self, topic: u16) -> impl Iterator<Item = (&str, Option<(i32, i64)>)> {
+        self.known.get(&topic).into_iter().flatten().map(|(key, removal)| (key.as_ref(), removal.at))
+    }
+
     /// How many keys are removed.
     pub fn len(&self) -> usize {
         self.known.values().map(HashMap::len).sum()
@@ -165,6 +170,8 @@ mod tests {
         assert_eq!(removals.take(&record(&key, Some(&at(5))), topic_of), Taken::Exact);
         assert_eq!(removals.take(&record(&key, Some(&at(9))), topic_of), Taken::Exact);
         assert!(removals.withholds(leaving(0, 8, 0, "a")) && removals.len() == 1);
+        assert_eq!(removals.of_topic(1).collect::<Vec<_>>(), [(KEY, Some((0, 9)))]);
+        assert_eq!(removals.of_topic(2).count(), 0);
         assert_eq!(removals.take(&record("other.v1/1", Some(&at(9))), topic_of), Taken::Nothing);
         assert_eq!(removals.take(&record("no slash", Some(&at(9))), topic_of), Taken::Nothing);
         assert_eq!(removals.take(&record(&key, None), topic_of), Taken::Lifted);

@@ -18,8 +18,8 @@ use super::checkpoint::{Checkpoint, Written};
 use super::render::{Part, Piece};
 use crate::exit::{Code, Stop};
 
-/// How much work a SIGKILL may cost, in time.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How much work a SIGKILL may cost, in time; and how much is left to be synced in the end.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// The files of one replay.
 pub struct Files {

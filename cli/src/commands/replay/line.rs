@@ -3,11 +3,9 @@
 //! Everything that a record holds is in its line, in the same members for every record. Must
 //! never lose a byte: what is no text or cannot be decoded stands there as base64.
 
-use std::io::Write;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ryggrad_schemas::{avro, json_text};
+use ryggrad_schemas::{avro, json_text, json_write};
 
 use crate::client::rfc3339;
 
@@ -30,9 +28,11 @@ pub struct View<'a> {
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
-/// Writes lines. Remembers what neighbours have in common.
+/// Writes the lines of a topic. Remembers what neighbours have in common.
 #[derive(Debug, Default)]
 pub struct Lines {
+    /// How the lines of a partition begin.
+    head: (i32, Vec<u8>),
     /// A batch of records shares one time of appending.
     time: Option<(i64, String)>,
 }
@@ -40,10 +40,10 @@ pub struct Lines {
 impl Lines {
     /// Appends the record and a line feed; whether its value could be decoded.
     pub fn write(&mut self, record: &View<'_>, out: &mut Vec<u8>) -> bool {
-        out.extend_from_slice(b"{\"topic\":");
-        text(record.topic, out);
+        out.extend_from_slice(self.head(record.topic, record.partition));
         // Writing to memory can't fail.
-        let _ = write!(out, ",\"partition\":{},\"offset\":{},\"timestamp\":\"", record.partition, record.offset);
+        let _ = serde_json::to_writer(&mut *out, &record.offset);
+        out.extend_from_slice(b",\"timestamp\":\"");
         out.extend_from_slice(self.time(record.timestamp_ms).as_bytes());
         out.extend_from_slice(b"\",\"key\":");
         bytes(record.key, out);
@@ -53,6 +53,16 @@ impl Lines {
         let is_decoded = value(record.value, out);
         out.extend_from_slice(b"}\n");
         is_decoded
+    }
+
+    fn head(&mut self, topic: &str, partition: i32) -> &[u8] {
+        if self.head.1.is_empty() || self.head.0 != partition {
+            let mut head = b"{\"topic\":".to_vec();
+            text(topic, &mut head);
+            head.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
+            self.head = (partition, head);
+        }
+        &self.head.1
     }
 
     fn time(&mut self, at_ms: i64) -> &str {
@@ -112,9 +122,10 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 fn headers(headers: &[(&str, Option<&[u8]>)], out: &mut Vec<u8>) {
     out.push(b'{');
     let mut is_first = true;
+    let has_twins = headers.iter().enumerate().any(|(index, (name, _))| headers[..index].iter().any(|(other, _)| other == name));
     for (index, (name, value)) in headers.iter().enumerate() {
         let same = |other: &&(&str, Option<&[u8]>)| other.0 == *name;
-        if headers[..index].iter().any(|other| same(&other)) {
+        if has_twins && headers[..index].iter().any(|other| same(&other)) {
             continue;
         }
         if !std::mem::replace(&mut is_first, false) {
@@ -123,7 +134,7 @@ fn headers(headers: &[(&str, Option<&[u8]>)], out: &mut Vec<u8>) {
         text(name, out);
         out.push(b':');
         let rest = &headers[index + 1..];
-        if !rest.iter().any(|other| same(&other)) {
+        if !has_twins || !rest.iter().any(|other| same(&other)) {
             bytes(*value, out);
             continue;
         }
@@ -139,10 +150,9 @@ fn headers(headers: &[(&str, Option<&[u8]>)], out: &mut Vec<u8>) {
 }
 
 fn bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
-    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-        None => out.extend_from_slice(b"null"),
-        Some((_, Ok(found))) => text(found, out),
-        Some((bytes, Err(_))) => base64(bytes, out),
+    let Some(bytes) = bytes else { return out.extend_from_slice(b"null") };
+    if json_write::text(bytes, out).is_none() {
+        base64(bytes, out);
     }
 }
 
@@ -153,14 +163,8 @@ fn base64(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 fn text(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().any(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\')) {
-        // Writing a text to memory can't fail.
-        let _ = serde_json::to_writer(out, text);
-    } else {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    }
+    // A text is one, and so is written.
+    let _ = json_write::text(text.as_bytes(), out);
 }
 
 #[cfg(test)]

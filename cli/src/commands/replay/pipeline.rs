@@ -117,10 +117,12 @@ fn read(job: &Job, stretches: &[Stretch], sender: &SyncSender<Piece>) -> anyhow:
                         }
                         piece.counts.read += 1;
                     }
-                    pace.wait(&job.stop);
-                    if job.stop.is_cancelled() {
-                        piece.counts.read -= 1;
-                        return Ok(ControlFlow::Break(()));
+                    if job.rate.is_some() {
+                        pace.wait(&job.stop);
+                        if job.stop.is_cancelled() {
+                            piece.counts.read -= 1;
+                            return Ok(ControlFlow::Break(()));
+                        }
                     }
                     let before = piece.counts.written;
                     renderer.render(record, &mut piece);
@@ -137,7 +139,7 @@ fn read(job: &Job, stretches: &[Stretch], sender: &SyncSender<Piece>) -> anyhow:
             }
             Seen::Idle => {}
         }
-        if left == Some(0) || job.stop.is_cancelled() {
+        if left == Some(0) || (is_time_to_look && job.stop.is_cancelled()) {
             return Ok(ControlFlow::Break(()));
         }
         if piece.is_full() || (is_time_to_look && handed_on.elapsed() >= HAND_ON_AFTER) {

@@ -13,6 +13,9 @@ use super::line::{Lines, View};
 /// A piece is handed on when it is this large.
 pub const PIECE_BYTES: usize = 512 * 1024;
 
+/// As many headers as events have: room for them is made at once.
+const HEADERS_USUAL: usize = 16;
+
 /// How a replay writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -120,7 +123,8 @@ impl<'a> Renderer<'a> {
                 Err(_) => Part::Undecodable,
             },
         };
-        let headers: Vec<_> = record.headers().collect();
+        let mut headers = Vec::with_capacity(HEADERS_USUAL);
+        headers.extend(record.headers());
         let view = View {
             topic: self.topic,
             partition: record.partition(),

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use ryggrad_bridge_core::removal::Removals;
-use ryggrad_consumers::watermarks_of;
-use ryggrad_log::{Connection, Moment, Stretch, Watermarks, cluster_id, groups, offsets_of, read_to_end, topics};
+use ryggrad_log::{Connection, Moment, Stretch, Watermarks, groups, offsets_of, read_to_end, topics};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::topics::REMOVED;
 
@@ -33,19 +32,17 @@ fn refused(what: String, remedy: &str) -> Stop {
 
 /// Looks at a topic; no partition named means all.
 pub async fn find(connection: &Connection, topic: &str, asked: &[i32]) -> anyhow::Result<Found> {
-    let Some(described) = topics::describe(connection, topic).await? else {
+    let Some(extent) = ryggrad_log::extent(connection, topic, ASK_TIMEOUT_MS).await? else {
         let what = format!("the topic {topic} does not exist at this broker");
         return Err(refused(what, "ryggrad topics list shows the catalogue's").into());
     };
-    let mut partitions: Vec<i32> = if asked.is_empty() { (0..described.partitions).collect() } else { asked.to_vec() };
-    partitions.sort_unstable();
-    partitions.dedup();
-    if let Some(unknown) = partitions.iter().find(|partition| **partition >= described.partitions) {
-        let what = format!("{topic} has {} partitions, counted from 0; there is no {unknown}", described.partitions);
+    let partitions = i32::try_from(extent.marks.len())?;
+    if let Some(unknown) = asked.iter().find(|asked| !(0..partitions).contains(*asked)) {
+        let what = format!("{topic} has {partitions} partitions, counted from 0; there is no {unknown}");
         return Err(refused(what, "ryggrad topics list --partitions shows what there is").into());
     }
-    let marks = watermarks_of(connection, topic, &partitions, ASK_TIMEOUT_MS).await?;
-    Ok(Found { cluster: cluster_id(connection, ASK_TIMEOUT_MS).await?, partitions: described.partitions, marks })
+    let marks = (0..).zip(extent.marks).filter(|(partition, _)| asked.is_empty() || asked.contains(partition)).collect();
+    Ok(Found { cluster: extent.cluster, partitions, marks })
 }
 
 /// What a range means in this topic.
