@@ -5,6 +5,8 @@
 //! The file is replaced whole, together with the positions behind it, so that a crash at any moment
 //! leaves a copy that is right and knows how far it is.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -214,14 +214,20 @@ fn write_members<'d>(members: &Members, reader: &mut Reader<'d>, place: &mut Pla
         }
         written |= 1 << index;
         out.extend_from_slice(field.label.as_bytes());
-        if !field.is_nested || place.rest.is_empty() {
-            write_node(&field.node, reader, place, out)?;
-            continue;
+        match (&field.node, reader.left) {
+            // Most of what is there.
+            (Node::Optional(within), [2, left @ ..]) if matches!(**within, Node::Text) => {
+                reader.left = left;
+                json_write::text(reader.bytes()?, out)?;
+            }
+            (node, _) if field.is_nested && !place.rest.is_empty() => {
+                place.pointer.push('/');
+                place.pointer.push_str(&field.name);
+                write_node(node, reader, place, out)?;
+                place.pointer.truncate(pointer_bytes);
+            }
+            (node, _) => write_node(node, reader, place, out)?,
         }
-        place.pointer.push('/');
-        place.pointer.push_str(&field.name);
-        write_node(&field.node, reader, place, out)?;
-        place.pointer.truncate(pointer_bytes);
     }
     for kept in place.rest.iter_mut().filter(|kept| !kept.restored && kept.parent == place.pointer) {
         let same = members.fields.iter().position(|field| field.name == kept.name);
@@ -289,6 +295,10 @@ fn skip_fields(fields: &[Field], reader: &mut Reader<'_>) -> Option<()> {
         match (&field.node, reader.left) {
             // Most of them.
             (Node::Optional(_), [0, left @ ..]) => reader.left = left,
+            (Node::Optional(within), [2, left @ ..]) if matches!(**within, Node::Text) => {
+                reader.left = left;
+                reader.bytes()?;
+            }
             (node, _) => skip(node, reader)?,
         }
     }

@@ -15,7 +15,7 @@ use super::judge::{Judge, Verdict};
 use super::pace::Pace;
 use super::render::{Format, Piece, Renderer};
 
-/// Threads that read; more than there are processors only get in each other's way.
+/// Threads that read, and the memory that each fetches ahead into.
 const READERS_MAX: usize = 4;
 const PIECES_WAITING_MAX: usize = 8;
 /// So that a slow replay shows what it has.
@@ -76,8 +76,10 @@ pub fn run(job: &Job, stretches: &[Stretch], mut take: impl FnMut(Piece) -> anyh
     })
 }
 
+/// One more than there are processors: while one waits for the broker, another renders, and the last
+/// shares end at about the same time. Still more get in each other's way.
 fn readers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX)
+    (std::thread::available_parallelism().map_or(1, usize::from) + 1).min(READERS_MAX)
 }
 
 /// Shares partitions out so that the shares are about as large.
