@@ -83,12 +83,12 @@ impl Ground {
         answer
     }
 
-    fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let (bridge, token) = (self.scenario.bridge_url(), self.caller.token().to_owned());
-        // The receiver lives on the same threads.
-        tokio::task::block_in_place(|| {
-            command(self.scenario.folder.path(), &[arguments, &["--bridge", &bridge, "--token", &token]].concat())
-        })
+    /// The receiver lives on the same threads, which must not wait.
+    async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let (bridge, token, folder) = (self.scenario.bridge_url(), self.caller.token().to_owned(), self.scenario.folder.path().to_owned());
+        let given: Vec<String> = arguments.iter().chain(&["--bridge", &bridge, "--token", &token]).map(ToString::to_string).collect();
+        let run = move || command(&folder, &given.iter().map(String::as_str).collect::<Vec<_>>());
+        tokio::task::spawn_blocking(run).await.unwrap()
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_rewind_brings_everything_once_more_under_other_names() {
     let preview = ground.call("rewind", json!({"to": "beginning", "preview": true})).await;
     let counted: u64 = preview["partitions"].as_array().unwrap().iter().map(|one| one["matching"].as_u64().unwrap()).sum();
     assert_eq!((counted, &preview["counted_to_the_end"]), (40, &json!(true)), "{preview}");
-    let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning"]);
+    let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning"]).await;
     assert!(code == Some(0) && out.contains("MATCHING") && said.contains("delivered: 40") && said.contains("--execute"), "{out}{said}");
     assert_eq!(ground.names().values().map(HashSet::len).sum::<usize>(), 40);
 
@@ -144,7 +144,7 @@ async fn a_rewind_brings_everything_once_more_under_other_names() {
         (status["pending"] == 20).then_some(())
     })
     .await;
-    let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning", "--execute"]);
+    let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning", "--execute"]).await;
     assert_eq!(code, Some(0), "{out}{said}");
     ground.restart().await;
     ground.receiver.answer_with(|_| (204, Vec::new()));
@@ -163,17 +163,17 @@ async fn a_rewind_brings_everything_once_more_under_other_names() {
     // As Kafka's own tools have it: one partition, five back.
     let filled = |one: &&Value| one["records_max"].as_i64().unwrap() > 0;
     let place = preview["partitions"].as_array().unwrap().iter().find(filled).unwrap()["partition"].clone();
-    let (code, out, said) = ground.command(&["offsets", "show", "--subscription", &ground.id, "-o", "json"]);
+    let (code, out, said) = ground.command(&["offsets", "show", "--subscription", &ground.id, "-o", "json"]).await;
     assert_eq!((code, out.lines().count()), (Some(0), 6), "{out}{said}");
     let scope = format!("{VIRKSOMHET}:{place}");
     let reset = ["offsets", "reset", "--subscription", &ground.id, "--topic", &scope, "--shift-by", "-1"];
-    let (code, out, said) = ground.command(&reset);
+    let (code, out, said) = ground.command(&reset).await;
     assert!(code == Some(0) && said.contains("Nothing was set"), "{out}{said}");
     let before = ground.taken().len();
-    let (code, out, said) = ground.command(&[&reset[..], &["--execute"]].concat());
+    let (code, out, said) = ground.command(&[&reset[..], &["--execute"]].concat()).await;
     assert!(code == Some(0), "{out}{said}");
     wait::until("one more", 30, || async { (ground.taken().len() > before).then_some(()) }).await;
-    let (code, _, said) = ground.command(&["offsets", "reset", "--subscription", &ground.id, "--topic", &scope, "--shift-by", "1"]);
+    let (code, _, said) = ground.command(&["offsets", "reset", "--subscription", &ground.id, "--topic", &scope, "--shift-by", "1"]).await;
     assert!(code == Some(3) || said.contains("outside the log"), "{said}");
     assert!(ground.receiver.received().iter().all(|delivery| delivery.verified), "all are signed");
     assert_eq!(ground.bridge.stop().await, Some(0));
@@ -277,7 +277,7 @@ async fn a_cancelled_replay_stops_within_a_second_and_the_command_line_follows_o
     let (status, body) = ground.caller.post(&format!("{}/replays", ground.path), json!({"from": "beginning"})).await;
     assert_eq!((status, &body["type"]), (409, &json!("urn:ryggrad:error:limit")), "{body}");
     let asked_at = std::time::Instant::now();
-    let (code, out, said) = ground.command(&["subscriptions", "cancel-replay", &ground.id, &slow]);
+    let (code, out, said) = ground.command(&["subscriptions", "cancel-replay", &ground.id, &slow]).await;
     assert!(code == Some(0) && out.contains("cancelled"), "{out}{said}");
     assert_eq!(ground.call(&format!("replays/{second}/cancel"), json!({})).await["state"], "cancelled");
     println!("cancelled in {:?}", asked_at.elapsed());
@@ -287,13 +287,13 @@ async fn a_cancelled_replay_stops_within_a_second_and_the_command_line_follows_o
     // Live ones go on; a third one is followed to its end on the command line, faster.
     let topic = ["replay", VIRKSOMHET, "--from", "beginning", "--sql", "EXISTS subject", "--to"];
     let to = format!("subscription:{}", ground.id);
-    let (code, out, said) = ground.command(&[&topic[..], &[&to]].concat());
+    let (code, out, said) = ground.command(&[&topic[..], &[&to]].concat()).await;
     assert!(code == Some(0) && said.contains("delivered: 300") && said.contains("--execute"), "{out}{said}");
     let kafka = ground.scenario.broker.address();
-    let (code, out, said) = ground.command(&[&topic[..], &[&to, "--rate", "5000", "--execute", "--kafka", &kafka]].concat());
+    let (code, out, said) = ground.command(&[&topic[..], &[&to, "--rate", "5000", "--execute", "--kafka", &kafka]].concat()).await;
     assert!(code == Some(0) && said.contains("finished: matched 300, delivered 300, set aside 0"), "{out}{said}");
     assert_eq!(of_replay(&ground, &slow).len(), came, "nothing came after the cancellation");
-    let (code, out, said) = ground.command(&["subscriptions", "replays", &ground.id]);
+    let (code, out, said) = ground.command(&["subscriptions", "replays", &ground.id]).await;
     assert!(code == Some(0) && out.matches("cancelled").count() == 2 && out.contains("finished"), "{out}{said}");
 
     // The same expression selects for other targets.

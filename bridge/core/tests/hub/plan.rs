@@ -49,7 +49,7 @@ pub enum Fault {
     Replay,
 }
 
-pub const ALL: [Fault; 19] = [
+pub const ALL: [Fault; 21] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
