@@ -1,6 +1,8 @@
 //! Receivers in number, each with a ledger: endpoints of every kind of bad manners, and clients
 //! that fetch. All of them turn good, or end, at one word.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bridge::Caller;
+use crate::channels::Socket;
 use crate::ledger::{Ledger, Request, Told};
 use crate::wait;
 use crate::wire::{Asked, read_request};
@@ -186,7 +189,9 @@ impl Endpoint {
             ("application/json", data) => vec![from_binary(asked, data)],
             (_, event) => vec![event],
         };
-        (request, events.into_iter().map(Told::of).collect())
+        // A replay runs beside what is live, with numbers of its own.
+        let live = events.into_iter().filter(|event| event["replay"].is_null());
+        (request, live.map(Told::of).collect())
     }
 }
 
@@ -207,10 +212,16 @@ pub enum Saying {
     Ack,
     /// `after=` of the next request; where it is, the client knows.
     After,
+    /// Over a WebSocket; taken is what the bridge says is acknowledged.
+    Socket,
 }
 
 /// Of all that a client gets, how much it loses before it has stored it.
 const LOSES: f64 = 0.15;
+/// Of all events that come over a socket, how many see it broken off before they are acknowledged.
+const BREAKS: f64 = 0.01;
+/// Events that a socket may have under way.
+const CREDIT: u64 = 40;
 
 /// A client that fetches until it is over. Numbers go on from what it has said it took, without
 /// a gap, whatever happens to the bridge: what breaks that rule stands in the ledger.
@@ -232,6 +243,9 @@ pub struct Fetcher {
 impl Fetcher {
     /// Fetches.
     pub async fn run(mut self) {
+        if self.saying == Saying::Socket {
+            return self.listen().await;
+        }
         let (mut taken, mut cursor) = (0, None);
         while !self.weather.is_over() {
             let limit = self.random.random_range(1..200);
@@ -265,6 +279,49 @@ impl Fetcher {
             }
             (taken, cursor) = (last, Some(next));
             self.ledger.lock().expect("no panic").took(arrivals);
+        }
+    }
+
+    /// By `ryggrad.v1`, in one connection after the other.
+    async fn listen(mut self) {
+        // What came and is not known to be acknowledged, by number.
+        let mut open: BTreeMap<u64, Range<usize>> = BTreeMap::new();
+        let mut taken = 0;
+        while !self.weather.is_over() {
+            let mut due = None;
+            let Ok(mut socket) = Socket::open(&self.caller, &self.id, "ryggrad.v1", "").await else {
+                wait::random_moment(self.random.random_range(50..250)).await;
+                continue;
+            };
+            let mut lives = socket.say(json!({"type": "credit", "events": CREDIT})).await;
+            while lives && !self.weather.is_over() {
+                let Ok(said) = socket.next().await else { break };
+                let settled = said["acknowledged"].as_u64().or(said["through"].as_u64());
+                if let Some(through) = settled {
+                    let mut ledger = self.ledger.lock().expect("no panic");
+                    if through < taken {
+                        ledger.wrong(format!("socket: {taken} was acknowledged, and now {through} is"));
+                    }
+                    let later = open.split_off(&(through + 1));
+                    std::mem::replace(&mut open, later).into_values().for_each(|arrivals| ledger.took(arrivals));
+                    taken = through;
+                    due = due.or(Some(through + 1));
+                }
+                let Some(number) = said["number"].as_u64() else { continue };
+                let mut ledger = self.ledger.lock().expect("no panic");
+                if due != Some(number) {
+                    ledger.wrong(format!("socket: {number} came where {due:?} was due"));
+                }
+                due = Some(number + 1);
+                open.insert(number, ledger.came(Request::default(), [Told::of(said["event"].clone())]));
+                drop(ledger);
+                if self.random.random_bool(BREAKS) {
+                    break;
+                }
+                for word in [json!({"type": "ack", "through": number}), json!({"type": "credit", "events": 1})] {
+                    lives &= socket.say(word).await;
+                }
+            }
         }
     }
 

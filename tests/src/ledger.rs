@@ -16,7 +16,7 @@ use crate::events::Published;
 const SHOWN_OF_A_KIND_MAX: usize = 3;
 
 /// One event of the topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Fact {
     key: String,
     partition: i32,
@@ -43,6 +43,11 @@ impl Truth {
         }
         assert_eq!(truth.0.len(), published.len(), "everything published is in the topic");
         truth
+    }
+
+    /// The same for whoever is only told of some keys.
+    pub fn only(&self, keys: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(_, fact)| keys(&fact.key)).map(|(position, fact)| (*position, fact.clone())).collect())
     }
 
     /// How many events there are.
@@ -148,6 +153,9 @@ pub struct Promise {
     pub order: Option<Order>,
     /// How often it may have to take something again.
     pub repeated_max: usize,
+    /// Its owner takes it back in the log now and then: what comes once more does so in a later
+    /// round, under other numbers and names.
+    pub is_rewound: bool,
 }
 
 impl Ledger {
@@ -167,7 +175,9 @@ impl Ledger {
         self.moment += 1;
         for arrival in &mut self.arrivals[arrivals] {
             arrival.taken = Some(self.moment);
-            self.taken.insert(arrival.told.position);
+            if !arrival.told.is_void {
+                self.taken.insert(arrival.told.position);
+            }
         }
     }
 
@@ -184,9 +194,11 @@ impl Ledger {
     /// Figures, and everything that is wrong.
     pub fn check(&self, truth: &Truth, promise: Promise) -> (Tally, Vec<String>) {
         let mut wrong = self.wrong.clone();
-        self.check_contents(truth, &mut wrong);
-        self.check_numbers(truth, &mut wrong);
-        self.check_ids(&mut wrong);
+        self.check_contents(truth, promise.is_rewound, &mut wrong);
+        self.check_numbers(truth, promise.is_rewound, &mut wrong);
+        if !promise.is_rewound {
+            self.check_ids(&mut wrong);
+        }
         match promise.order {
             Some(Order::Key) => self.check_order(truth, |fact| fact.key.clone(), &mut wrong),
             Some(Order::Partition) => self.check_order(truth, |fact| fact.partition.to_string(), &mut wrong),
@@ -194,7 +206,7 @@ impl Ledger {
         }
         let takings = self.arrivals.iter().filter(|arrival| arrival.taken.is_some()).count();
         let repeated = takings - self.taken.len();
-        if repeated > promise.repeated_max {
+        if repeated > promise.repeated_max && !promise.is_rewound {
             wrong.push(format!("duplicates: {repeated}, which is more than {}", promise.repeated_max));
         }
         let events = self.arrivals.len();
@@ -204,13 +216,13 @@ impl Ledger {
     }
 
     /// Every event was taken, word for word; nothing else came; every request was signed.
-    fn check_contents(&self, truth: &Truth, wrong: &mut Vec<String>) {
+    fn check_contents(&self, truth: &Truth, is_rewound: bool, wrong: &mut Vec<String>) {
         let missing: Vec<u64> = truth.0.keys().filter(|position| !self.taken.contains(position)).copied().collect();
         if !missing.is_empty() {
             wrong.push(format!("conservation: {} never taken: {:?}", missing.len(), &missing[..missing.len().min(10)]));
         }
-        let strange =
-            self.arrivals.iter().filter(|arrival| truth.0.get(&arrival.told.position).is_none_or(|fact| fact.hash != arrival.told.hash));
+        let unknown = |told: &Told| truth.0.get(&told.position).is_none_or(|fact| fact.hash != told.hash);
+        let strange = self.arrivals.iter().filter(|arrival| !(is_rewound && arrival.told.is_void) && unknown(&arrival.told));
         wrong.extend(strange.take(SHOWN_OF_A_KIND_MAX).map(|arrival| format!("conservation: nobody published {arrival:?}")));
         let unsigned = self.requests.iter().filter(|request| request.id.is_some() && !request.verified).count();
         if unsigned > 0 {
@@ -220,7 +232,7 @@ impl Ledger {
 
     /// One run of numbers without gaps, each of one event or void, each event of one number; the
     /// numbers of a key go with its events.
-    fn check_numbers(&self, truth: &Truth, wrong: &mut Vec<String>) {
+    fn check_numbers(&self, truth: &Truth, is_rewound: bool, wrong: &mut Vec<String>) {
         let (mut of_number, mut of_event) = (BTreeMap::<(u64, u64), Option<u64>>::new(), HashMap::<u64, (u64, u64)>::new());
         let mut faults = Vec::new();
         for arrival in &self.arrivals {
@@ -231,11 +243,12 @@ impl Ledger {
             };
             let event = (!is_void).then_some(position);
             let before = *of_number.entry(number).or_insert(event);
-            if before != event {
+            // What was pending at a rewind is void since.
+            if before != event && !(is_rewound && event.is_none()) {
                 faults.push(format!("numbers: {number:?} is of {before:?} and of {event:?}"));
             }
             let before = if is_void { number } else { *of_event.entry(position).or_insert(number) };
-            if before != number {
+            if before != number && !is_rewound {
                 faults.push(format!("numbers: {position} is {before:?} and {number:?}"));
             }
         }
@@ -251,7 +264,7 @@ impl Ledger {
         for (number, position) in of_number.iter().filter_map(|(number, event)| Some((number, (*event)?))) {
             let Some(fact) = truth.0.get(&position) else { continue };
             let before = latest.insert(&fact.key, position);
-            if before.is_some_and(|before| before > position) {
+            if before.is_some_and(|before| before > position) && !is_rewound {
                 faults.push(format!("numbers: {number:?} goes back in {} from {before:?} to {position}", fact.key));
             }
         }
@@ -312,7 +325,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const PROMISE: Promise = Promise { order: Some(Order::Key), repeated_max: 1 };
+    const PROMISE: Promise = Promise { order: Some(Order::Key), repeated_max: 1, is_rewound: false };
 
     fn event(position: u64) -> Value {
         json!({"id": position.to_string(), "data": {"posisjon": position.to_string()}})

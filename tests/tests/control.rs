@@ -172,7 +172,7 @@ async fn settled(crowd: &[Arc<Mutex<Ledger>>], truth: &Truth) {
         crowd.iter().all(|ledger| ledger.lock().unwrap().taken() >= truth.len()).then_some(())
     })
     .await;
-    let promise = Promise { order: Some(Order::Key), repeated_max: 0 };
+    let promise = Promise { order: Some(Order::Key), repeated_max: 0, is_rewound: false };
     for ledger in crowd {
         assert_eq!(ledger.lock().unwrap().check(truth, promise).1, Vec::<String>::new());
     }

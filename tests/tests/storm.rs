@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use reqwest::Method;
 use ryggrad_bridge_core::settings::Order;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_tests::bridge::Caller;
 use ryggrad_tests::crowd::{Endpoint, Fetcher, ILL, Manners, Saying, Weather};
 use ryggrad_tests::events::{Events, Published, key};
@@ -27,6 +29,10 @@ use tokio::task::JoinSet;
 
 const WEBHOOKS: usize = 120;
 const FETCHERS: usize = 80;
+/// Further webhooks, that operators take back in the log, replay to, pause and resume meanwhile.
+const MOVED: usize = 8;
+/// Further ones with a watch list, which is edited meanwhile.
+const LISTED: usize = 4;
 const WINDOW: usize = 64;
 /// Small enough that who falls behind leaves the ring and its lanes, and has to come back.
 const SETTINGS: &str = "[bridge]\npending_max = 64\npending_per_key_max = 8\nring_bytes_max = 200000\ncatch_up_readers_max = 3\n\
@@ -48,6 +54,8 @@ struct Subscriber {
     kind: String,
     order: Option<Order>,
     is_fetched: bool,
+    is_moved: bool,
+    is_listed: bool,
     ledger: Arc<Mutex<Ledger>>,
 }
 
@@ -83,16 +91,101 @@ async fn webhook(caller: Caller, index: usize, random: StdRng, weather: Arc<Weat
         body["batch_events_max"] = json!(10);
     }
     let kind = format!("{manners:?}, {format}").to_lowercase();
-    Subscriber { id: subscribe(&caller, body).await, kind, order: Some(order), is_fetched: false, ledger }
+    Subscriber {
+        id: subscribe(&caller, body).await,
+        kind,
+        order: Some(order),
+        is_fetched: false,
+        is_moved: false,
+        is_listed: false,
+        ledger,
+    }
+}
+
+/// One that operators move about, or one with a watch list.
+async fn attended(caller: Caller, list: Option<String>, random: StdRng, weather: Arc<Weather>) -> Subscriber {
+    let ledger = Arc::default();
+    let endpoint = Endpoint::start(Manners::Good, SECRET, random, &ledger, &weather).await;
+    let mut body = json!({"sink": endpoint.sink(), "secret": SECRET, "verify": "none"});
+    let is_listed = list.is_some();
+    if let Some(list) = list {
+        body["watch_list"] = json!(list);
+    }
+    let id = subscribe(&caller, body).await;
+    let kind = if is_listed { "listed" } else { "moved" }.to_owned();
+    Subscriber { id, kind, order: Some(Order::Key), is_fetched: false, is_moved: !is_listed, is_listed, ledger }
+}
+
+/// Whether a watch list can hold the key: most of the tests' keys have no good check digit.
+fn can_be_listed(key: &str) -> bool {
+    key.parse::<Organisasjonsnummer>().is_ok()
+}
+
+/// Makes a watch list with all keys of the test that can be on one.
+async fn watch_list(caller: &Caller) -> String {
+    let (status, made) = caller.post("/v1/watch-lists", json!({"domain": "organisasjonsnummer"})).await;
+    assert_eq!(status, 201, "{made}");
+    let id = made["id"].as_str().unwrap().to_owned();
+    let keys: Vec<String> = (0..KEYS).map(key).filter(|key| can_be_listed(key)).collect();
+    assert!(!keys.is_empty());
+    let (status, said) = caller.post(&format!("/v1/watch-lists/{id}/keys"), json!({"add": keys})).await;
+    assert_eq!(status, 200, "{said}");
+    id
+}
+
+/// What operators do all the while: rewinds, replays, pauses, and edits of the watch list, none of which may cost anybody
+/// an event. How often each of them was done.
+async fn operate(caller: Caller, moved: Vec<String>, list: String, mut random: StdRng, stop: Arc<AtomicBool>) -> BTreeMap<String, usize> {
+    let mut done = BTreeMap::new();
+    let mut pace = tokio::time::interval(Duration::from_millis(200));
+    let own: Vec<String> = (0..KEYS).map(key).filter(|key| can_be_listed(key)).collect();
+    // Nobody's keys: they come and go.
+    let others: Vec<String> = (KEYS..KEYS * 20).map(key).filter(|key| can_be_listed(key)).collect();
+    while !stop.load(Ordering::SeqCst) {
+        pace.tick().await;
+        let subscription = format!("/v1/subscriptions/{}", moved[random.random_range(0..moved.len())]);
+        let some = &others[..random.random_range(1..others.len())];
+        let (what, method, path, body) = match random.random_range(0..6) {
+            0 => ("rewind", Method::POST, format!("{subscription}/rewind"), json!({"to": "beginning"})),
+            1 => ("replay", Method::POST, format!("{subscription}/replays"), json!({"from": "beginning", "events_per_minute_max": 60_000})),
+            2 => ("pause", Method::POST, format!("{subscription}/pause"), json!({})),
+            3 => ("resume", Method::POST, format!("{subscription}/resume"), json!({})),
+            4 => ("add", Method::POST, format!("/v1/watch-lists/{list}/keys"), json!({"add": some})),
+            _ => ("replace", Method::PUT, format!("/v1/watch-lists/{list}/keys"), json!([own.as_slice(), some].concat())),
+        };
+        // The bridge may be gone, or about to come back; of replays there is a limit.
+        match caller.try_call(method, &path, Some(body)).await {
+            Some((200..=204, _)) => *done.entry(what.to_owned()).or_default() += 1,
+            Some((409 | 503, _)) | None => {}
+            Some(refused) => panic!("{what} is refused: {refused:?}"),
+        }
+    }
+    for id in &moved {
+        wait::until("everybody goes on", 60, || async {
+            caller.ready().await;
+            let (status, _) = caller.try_call(Method::POST, &format!("/v1/subscriptions/{id}/resume"), None).await?;
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+    done
 }
 
 async fn fetcher(caller: Caller, index: usize, random: StdRng, weather: Arc<Weather>) -> Subscriber {
-    let saying = if index.is_multiple_of(2) { Saying::Ack } else { Saying::After };
+    let saying = [Saying::Ack, Saying::After, Saying::Socket][index % 3];
     let id = subscribe(&caller, json!({"channel": "pull"})).await;
     let ledger = Arc::default();
     let fetcher = Fetcher { caller, id: id.clone(), saying, random, ledger: Arc::clone(&ledger), weather };
     tokio::spawn(fetcher.run());
-    Subscriber { id, kind: format!("pull, {saying:?}").to_lowercase(), order: None, is_fetched: true, ledger }
+    Subscriber {
+        id,
+        kind: format!("fetches, {saying:?}").to_lowercase(),
+        order: None,
+        is_fetched: true,
+        is_moved: false,
+        is_listed: false,
+        ledger,
+    }
 }
 
 /// Publishes until it is told to stop.
@@ -149,20 +242,32 @@ async fn every_subscription_gets_everything_in_order_and_without_gaps() {
     for index in 0..FETCHERS {
         joining.spawn(fetcher(caller.clone(), index, StdRng::from_rng(&mut random), Arc::clone(&weather)));
     }
+    let list = watch_list(&caller).await;
+    for index in 0..MOVED + LISTED {
+        let own = (index >= MOVED).then(|| list.clone());
+        joining.spawn(attended(caller.clone(), own, StdRng::from_rng(&mut random), Arc::clone(&weather)));
+    }
     let began = Instant::now();
     let subscribers = joining.join_all().await;
     println!("{} subscriptions after {} ms", subscribers.len(), began.elapsed().as_millis());
 
     let calm = Arc::<AtomicBool>::default();
     let publisher = tokio::spawn(publish(events, StdRng::from_rng(&mut random), Arc::clone(&calm)));
+    let moved = subscribers.iter().filter(|subscriber| subscriber.is_moved).map(|subscriber| subscriber.id.clone()).collect();
+    let operators = tokio::spawn(operate(caller.clone(), moved, list, StdRng::from_rng(&mut random), Arc::clone(&calm)));
     let kills = rage(&scenario, &caller, &mut bridge, &mut random, &subscribers).await;
     calm.store(true, Ordering::SeqCst);
     published.extend(publisher.await.unwrap());
+    let operated = operators.await.unwrap();
+    println!("operators meanwhile: {operated:?}");
+    assert_eq!(operated.len(), 6, "each of their words was heard at least once");
     weather.clear();
 
     let truth = Truth::of(&published, &read_all(&scenario.connection(), VIRKSOMHET).await);
     let began = Instant::now();
-    let unfinished = || subscribers.iter().filter(|subscriber| subscriber.ledger.lock().unwrap().taken() < truth.len()).count();
+    let listed = truth.only(can_be_listed);
+    let owed = |subscriber: &Subscriber| if subscriber.is_listed { listed.len() } else { truth.len() };
+    let unfinished = || subscribers.iter().filter(|subscriber| subscriber.ledger.lock().unwrap().taken() < owed(subscriber)).count();
     // What is missing then is told below, by rule.
     let drained = wait::held("everything is taken", if full() { 600 } else { 120 }, || async { (unfinished() == 0).then_some(()) }).await;
     println!("drained in {} ms; {} are not", began.elapsed().as_millis(), unfinished());
@@ -176,17 +281,18 @@ async fn every_subscription_gets_everything_in_order_and_without_gaps() {
         }
     }
     weather.end();
-    report(&subscribers, &truth, kills);
+    report(&subscribers, &truth, &listed, kills);
     assert_eq!(bridge.stop().await, Some(0));
 }
 
 /// Prints the figures and fails with everything that is wrong.
-fn report(subscribers: &[Subscriber], truth: &Truth, kills: usize) {
+fn report(subscribers: &[Subscriber], truth: &Truth, listed: &Truth, kills: usize) {
     let (mut kinds, mut all, mut wrong): (BTreeMap<&str, Tally>, _, Vec<String>) = (BTreeMap::new(), Tally::default(), Vec::new());
-    for Subscriber { id, kind, order, is_fetched, ledger } in subscribers {
+    for Subscriber { id, kind, order, is_fetched, is_moved, is_listed, ledger } in subscribers {
         // Who fetches says itself what it took: that never comes again.
-        let promise = Promise { order: *order, repeated_max: if *is_fetched { 0 } else { kills * WINDOW } };
-        let (tally, faults) = ledger.lock().unwrap().check(truth, promise);
+        let repeated_max = if *is_fetched { 0 } else { kills * WINDOW };
+        let promise = Promise { order: *order, repeated_max, is_rewound: *is_moved };
+        let (tally, faults) = ledger.lock().unwrap().check(if *is_listed { listed } else { truth }, promise);
         kinds.entry(kind).or_default().add(tally);
         all.add(tally);
         wrong.extend(faults.into_iter().map(|fault| format!("{id} ({kind}, {order:?}): {fault}")));
