@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import os
 import re
 import uuid
@@ -27,6 +28,23 @@ schemathesis.openapi.format(
 )
 # Good as the place of an id and of an attempt.
 schemathesis.openapi.format("page-cursor", st.from_regex(r"[0-9]{32}", fullmatch=True))
+
+
+FILTERS_DEPTH_MAX = 8
+FILTERS_BYTES_MAX = 16_384
+
+
+def depth(filters):
+    inner = [part for part in filters if isinstance(part, dict)]
+    within = [value if isinstance(value, list) else [value] for part in inner for name, value in part.items() if name in ("all", "any", "not")]
+    return 1 + max(map(depth, within)) if within else 0
+
+
+@schemathesis.hook
+def filter_case(context, case):
+    # A shape can't say how deep it may nest in itself, nor how many bytes it may have in all.
+    filters = case.body.get("filters") if isinstance(case.body, dict) else None
+    return not isinstance(filters, list) or (depth(filters) <= FILTERS_DEPTH_MAX and len(json.dumps(filters)) <= FILTERS_BYTES_MAX)
 
 
 fresh = (f"{uuid.uuid4()}-{number}" for number in itertools.count())

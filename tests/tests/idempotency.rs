@@ -152,7 +152,7 @@ async fn a_kill_makes_nothing_twice_and_loses_no_answer_that_was_given() {
         let kill_after_ms = random.random_range(0..250);
         let names: Vec<String> = (0..AT_ONCE).map(|number| format!("{round}-{number}")).collect();
         let bodies = |number: usize| {
-            if number % 4 == 0 { (TOKENS, &operator, json!({"organisation": ORGANISATION})) } else { (SUBSCRIPTIONS, &own, asked()) }
+            if number.is_multiple_of(4) { (TOKENS, &operator, json!({"organisation": ORGANISATION})) } else { (SUBSCRIPTIONS, &own, asked()) }
         };
         let firsts = join_all(names.iter().enumerate().map(|(number, name)| async move {
             let (path, caller, body) = bodies(number);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use ryggrad_bridge_core::cesql::EXPRESSION_BYTES_MAX;
-use ryggrad_bridge_core::filter::FILTERS_MAX;
+use ryggrad_bridge_core::filter::{FILTERS_BYTES_MAX, FILTERS_DEPTH_MAX, FILTERS_MAX};
 use ryggrad_bridge_core::headers::{HEADERS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use ryggrad_bridge_core::settings::{ATTEMPTS_PER_MINUTE, BATCH_EVENTS, IN_FLIGHT, PATIENCE_MS, Settings};
 use ryggrad_bridge_core::subscription::{DESCRIPTION_CHARS_MAX, OVERLAP_S, SINK_BYTES_MAX, TYPES_MAX};
@@ -65,7 +65,10 @@ fn filter() -> Value {
     let dialects = json!({
         "exact": texts, "prefix": texts, "suffix": texts, "all": several, "any": several, "not": reference("Filter"), "sql": sql,
     });
-    json!({"type": "object", "minProperties": 1, "maxProperties": 1, "properties": dialects, "additionalProperties": false})
+    json!({
+        "type": "object", "minProperties": 1, "maxProperties": 1, "properties": dialects, "additionalProperties": false,
+        "description": format!("At most {FILTERS_DEPTH_MAX} levels of all, any and not, and {FILTERS_BYTES_MAX} bytes of all filters together."),
+    })
 }
 
 fn sink() -> Value {
