@@ -46,7 +46,8 @@ impl Caller {
 
     /// All that decides about what the caller may do: who has the same may see the same answers.
     pub(super) fn rights(&self) -> String {
-        format!("{:?}", self.roles)
+        // Names of roles, which have a JSON form.
+        serde_json::to_string(&self.roles).unwrap_or_default()
     }
 
     /// Refuses everyone who lacks a role.
