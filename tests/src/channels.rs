@@ -295,7 +295,7 @@ impl Fetcher {
         self.book.lock().unwrap().arrivals.extend(arrivals);
     }
 
-    /// Says what was taken, before it counts as taken: what the bridge does not know comes again.
+    /// Says what was taken: what the bridge does not know comes again.
     async fn acknowledge(&self, cursor: &str) -> Option<Left> {
         match self.caller.try_call(Method::POST, &format!("/v1/subscriptions/{}/ack", self.id), Some(json!({"cursor": cursor}))).await {
             Some((204, _)) => None,
@@ -318,13 +318,13 @@ impl Fetcher {
             if events.is_empty() {
                 continue;
             }
+            // Stored first, then acknowledged: that may be heard and not answered.
+            self.note(events, mood);
             if mood == Mood::Takes
                 && let Some(left) = self.acknowledge(answer.header("ryggrad-cursor")).await
             {
-                // It may have been heard and not answered: the next poll tells.
                 return left;
             }
-            self.note(events, mood);
             if mood == Mood::Loses {
                 return Left::Broken;
             }
@@ -345,12 +345,12 @@ impl Fetcher {
                 let block: String = text.drain(..end + 2).collect();
                 let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
                 let (Some(cursor), Some(data)) = (field("id:"), field("data:")) else { continue };
+                self.note([serde_json::from_str(data).expect("an event")], mood);
                 if mood == Mood::Takes
                     && let Some(left) = self.acknowledge(cursor).await
                 {
                     return left;
                 }
-                self.note([serde_json::from_str(data).expect("an event")], mood);
             }
         }
         Left::Broken
@@ -381,13 +381,13 @@ impl Fetcher {
             }
             match said["type"].as_str() {
                 Some("event") if mood == Mood::Takes => {
+                    self.note([said["event"].clone()], mood);
                     let both = [json!({"type": "ack", "through": said["number"]}), json!({"type": "credit", "events": 1})];
                     for word in both {
                         if !socket.say(word).await {
                             return Left::Broken;
                         }
                     }
-                    self.note([said["event"].clone()], mood);
                 }
                 Some("event") => self.note([said["event"].clone()], mood),
                 _ => {}

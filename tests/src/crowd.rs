@@ -288,7 +288,7 @@ impl Fetcher {
         let mut open: BTreeMap<u64, Range<usize>> = BTreeMap::new();
         let mut taken = 0;
         while !self.weather.is_over() {
-            let mut due = None;
+            let mut next = None;
             let Ok(mut socket) = Socket::open(&self.caller, &self.id, "ryggrad.v1", "").await else {
                 wait::random_moment(self.random.random_range(50..250)).await;
                 continue;
@@ -305,16 +305,13 @@ impl Fetcher {
                     let later = open.split_off(&(through + 1));
                     std::mem::replace(&mut open, later).into_values().for_each(|arrivals| ledger.took(arrivals));
                     taken = through;
-                    due = due.or(Some(through + 1));
+                    next = next.or(Some(through + 1));
                 }
                 let Some(number) = said["number"].as_u64() else { continue };
-                let mut ledger = self.ledger.lock().expect("no panic");
-                if due != Some(number) {
-                    ledger.wrong(format!("socket: {number} came where {due:?} was due"));
-                }
-                due = Some(number + 1);
-                open.insert(number, ledger.came(Request::default(), [Told::of(said["event"].clone())]));
-                drop(ledger);
+                // What it acknowledged right before the connection broke may count after the next hello.
+                let due = next.take().map(|due| (due..number).find(|number| !open.contains_key(number)).unwrap_or(number));
+                open.insert(number, self.came_over_socket(number, due, &said["event"]));
+                next = Some(number + 1);
                 if self.random.random_bool(BREAKS) {
                     break;
                 }
@@ -323,6 +320,14 @@ impl Fetcher {
                 }
             }
         }
+    }
+
+    fn came_over_socket(&self, number: u64, due: Option<u64>, event: &Value) -> Range<usize> {
+        let mut ledger = self.ledger.lock().expect("no panic");
+        if due != Some(number) {
+            ledger.wrong(format!("socket: {number} came where {due:?} was due"));
+        }
+        ledger.came(Request::default(), [Told::of(event.clone())])
     }
 
     /// None if the bridge was not there to answer.

@@ -162,7 +162,7 @@ async fn only_events_of_listed_keys_come_and_no_key_is_shown() {
     ] {
         assert_eq!(stranger.call(method.clone(), &path, Some(json!({}))).await.0, 404, "{method} {path}");
     }
-    assert_eq!(stranger.get(LISTS).await.1, json!({"watch_lists": []}));
+    assert_eq!(stranger.get(LISTS).await.1, json!({"watch_lists": [], "next": null}));
     let theirs = json!({"types": ["no.ryggrad.*"], "sink": witness.sink(), "watch_list": list});
     assert_eq!(stranger.post("/v1/subscriptions", theirs).await.1["errors"][0]["pointer"], "/watch_list");
     let operator = scenario.operator().await;
