@@ -210,6 +210,10 @@ impl Client {
 
     /// Waits until the bridge, too, knows that everything was taken.
     pub async fn settles(&self) {
+        if self.way == Way::Plain {
+            // There time decides, half a minute of it: a test of the pure session shows that.
+            return;
+        }
         wait::until(&format!("{:?} has nothing pending", self.way), 60, || async {
             let status = self.caller.status(&self.id).await?;
             (status["pending"] == 0 && status["in_flight"] == 0).then_some(())
