@@ -53,10 +53,21 @@ struct Subscriber {
     /// Words of the report: of which kind it is.
     kind: String,
     order: Option<Order>,
-    is_fetched: bool,
-    is_moved: bool,
-    is_listed: bool,
+    part: Part,
     ledger: Arc<Mutex<Ledger>>,
+}
+
+/// What is done with a subscription, and so what it is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Its events are posted.
+    Posted,
+    /// Its receiver comes for them.
+    Fetched,
+    /// Operators move it about.
+    Moved,
+    /// It has a watch list.
+    Listed,
 }
 
 fn a_key(random: &mut StdRng) -> String {
@@ -91,15 +102,7 @@ async fn webhook(caller: Caller, index: usize, random: StdRng, weather: Arc<Weat
         body["batch_events_max"] = json!(10);
     }
     let kind = format!("{manners:?}, {format}").to_lowercase();
-    Subscriber {
-        id: subscribe(&caller, body).await,
-        kind,
-        order: Some(order),
-        is_fetched: false,
-        is_moved: false,
-        is_listed: false,
-        ledger,
-    }
+    Subscriber { id: subscribe(&caller, body).await, kind, order: Some(order), part: Part::Posted, ledger }
 }
 
 /// One that operators move about, or one with a watch list.
@@ -107,13 +110,13 @@ async fn attended(caller: Caller, list: Option<String>, random: StdRng, weather:
     let ledger = Arc::default();
     let endpoint = Endpoint::start(Manners::Good, SECRET, random, &ledger, &weather).await;
     let mut body = json!({"sink": endpoint.sink(), "secret": SECRET, "verify": "none"});
-    let is_listed = list.is_some();
+    let part = if list.is_some() { Part::Listed } else { Part::Moved };
     if let Some(list) = list {
         body["watch_list"] = json!(list);
     }
     let id = subscribe(&caller, body).await;
-    let kind = if is_listed { "listed" } else { "moved" }.to_owned();
-    Subscriber { id, kind, order: Some(Order::Key), is_fetched: false, is_moved: !is_listed, is_listed, ledger }
+    let kind = format!("{part:?}").to_lowercase();
+    Subscriber { id, kind, order: Some(Order::Key), part, ledger }
 }
 
 /// Whether a watch list can hold the key: most of the tests' keys have no good check digit.
@@ -177,15 +180,7 @@ async fn fetcher(caller: Caller, index: usize, random: StdRng, weather: Arc<Weat
     let ledger = Arc::default();
     let fetcher = Fetcher { caller, id: id.clone(), saying, random, ledger: Arc::clone(&ledger), weather };
     tokio::spawn(fetcher.run());
-    Subscriber {
-        id,
-        kind: format!("fetches, {saying:?}").to_lowercase(),
-        order: None,
-        is_fetched: true,
-        is_moved: false,
-        is_listed: false,
-        ledger,
-    }
+    Subscriber { id, kind: format!("fetches, {saying:?}").to_lowercase(), order: None, part: Part::Fetched, ledger }
 }
 
 /// Publishes until it is told to stop.
@@ -253,7 +248,7 @@ async fn every_subscription_gets_everything_in_order_and_without_gaps() {
 
     let calm = Arc::<AtomicBool>::default();
     let publisher = tokio::spawn(publish(events, StdRng::from_rng(&mut random), Arc::clone(&calm)));
-    let moved = subscribers.iter().filter(|subscriber| subscriber.is_moved).map(|subscriber| subscriber.id.clone()).collect();
+    let moved = subscribers.iter().filter(|subscriber| subscriber.part == Part::Moved).map(|subscriber| subscriber.id.clone()).collect();
     let operators = tokio::spawn(operate(caller.clone(), moved, list, StdRng::from_rng(&mut random), Arc::clone(&calm)));
     let kills = rage(&scenario, &caller, &mut bridge, &mut random, &subscribers).await;
     calm.store(true, Ordering::SeqCst);
@@ -266,7 +261,7 @@ async fn every_subscription_gets_everything_in_order_and_without_gaps() {
     let truth = Truth::of(&published, &read_all(&scenario.connection(), VIRKSOMHET).await);
     let began = Instant::now();
     let listed = truth.only(can_be_listed);
-    let owed = |subscriber: &Subscriber| if subscriber.is_listed { listed.len() } else { truth.len() };
+    let owed = |subscriber: &Subscriber| if subscriber.part == Part::Listed { listed.len() } else { truth.len() };
     let unfinished = || subscribers.iter().filter(|subscriber| subscriber.ledger.lock().unwrap().taken() < owed(subscriber)).count();
     // What is missing then is told below, by rule.
     let drained = wait::held("everything is taken", if full() { 600 } else { 120 }, || async { (unfinished() == 0).then_some(()) }).await;
@@ -288,11 +283,11 @@ async fn every_subscription_gets_everything_in_order_and_without_gaps() {
 /// Prints the figures and fails with everything that is wrong.
 fn report(subscribers: &[Subscriber], truth: &Truth, listed: &Truth, kills: usize) {
     let (mut kinds, mut all, mut wrong): (BTreeMap<&str, Tally>, _, Vec<String>) = (BTreeMap::new(), Tally::default(), Vec::new());
-    for Subscriber { id, kind, order, is_fetched, is_moved, is_listed, ledger } in subscribers {
+    for Subscriber { id, kind, order, part, ledger } in subscribers {
         // Who fetches says itself what it took: that never comes again.
-        let repeated_max = if *is_fetched { 0 } else { kills * WINDOW };
-        let promise = Promise { order: *order, repeated_max, is_rewound: *is_moved };
-        let (tally, faults) = ledger.lock().unwrap().check(if *is_listed { listed } else { truth }, promise);
+        let repeated_max = if *part == Part::Fetched { 0 } else { kills * WINDOW };
+        let promise = Promise { order: *order, repeated_max, is_rewound: *part == Part::Moved };
+        let (tally, faults) = ledger.lock().unwrap().check(if *part == Part::Listed { listed } else { truth }, promise);
         kinds.entry(kind).or_default().add(tally);
         all.add(tally);
         wrong.extend(faults.into_iter().map(|fault| format!("{id} ({kind}, {order:?}): {fault}")));

@@ -51,8 +51,7 @@ impl ReplayRequest {
         let Value::Object(members) = body else {
             return Err(vec![Fault::new("", "the body is a JSON object with from")]);
         };
-        let mut faults: Vec<Fault> =
-            members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
+        let mut faults = Fault::unknown_in(members, &MEMBERS);
         let from = match members.get("from") {
             Some(value) => Point::parse(value, "/from", &mut faults),
             None => {

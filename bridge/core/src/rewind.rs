@@ -52,8 +52,7 @@ impl RewindRequest {
         let Value::Object(members) = body else {
             return Err(vec![Fault::new("", "the body is a JSON object with to")]);
         };
-        let mut faults: Vec<Fault> =
-            members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
+        let mut faults = Fault::unknown_in(members, &MEMBERS);
         let to = match members.get("to") {
             Some(value) => Point::parse(value, "/to", &mut faults),
             None => {

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use ryggrad_bridge_core::settings::Order;
@@ -17,7 +16,8 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::page::Page;
-use super::subscriptions::{json_body, own_posted};
+use super::sent::Sent;
+use super::subscriptions::own_posted;
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -38,15 +38,10 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, Raw
 }
 
 /// Takes up again what was set aside: all of it, or one with what waits behind it.
-pub async fn redrive(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub async fn redrive(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let selection = selected(&subscription, &json_body(body, shared.config.request_bytes_max)?)?;
+    let selection = selected(&subscription, &body.json()?)?;
     match ready.subscriptions.redrive(subscription.id, &selection).await {
         0 if selection.one.is_some() => Err(Problem::not_found("dead letter")),
         redriven => Ok(counted("redriven", redriven, &selection)),
@@ -54,15 +49,10 @@ pub async fn redrive(
 }
 
 /// Forgets what no key waits behind, for good: all of it, or what is selected.
-pub async fn discard(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub async fn discard(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let selection = selected(&subscription, &json_body(body, shared.config.request_bytes_max)?)?;
+    let selection = selected(&subscription, &body.json()?)?;
     match ready.subscriptions.discard(subscription.id, &selection).await {
         0 if selection.one.is_some() => Err(Problem::not_found("dead letter")),
         discarded => Ok(counted("discarded", discarded, &selection)),
@@ -107,8 +97,7 @@ fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
             "the body is {} for all, or an object that selects: topic, partition and offset of one, or key, from, to",
         )]);
     };
-    let mut faults: Vec<Fault> =
-        members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
+    let mut faults = Fault::unknown_in(members, &MEMBERS);
     let mut wrong = |name: &str, detail: &str| faults.push(Fault::new(format!("/{name}"), detail));
     let mut selection = Selection::default();
     if PLACE.iter().any(|name| members.contains_key(*name)) {

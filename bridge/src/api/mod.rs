@@ -10,6 +10,7 @@ mod query;
 mod replays;
 mod rewind;
 mod secrets;
+mod sent;
 mod socket;
 mod subscriptions;
 mod tokens;

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -25,7 +24,8 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::page::LIMIT_MAX;
 use super::query::Query;
-use super::subscriptions::{json_body, own_fetched};
+use super::sent::Sent;
+use super::subscriptions::own_fetched;
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -72,15 +72,10 @@ pub async fn events(
 }
 
 /// Settles everything up to a cursor.
-pub async fn acknowledge(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, Problem> {
+pub async fn acknowledge(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
     let subscription = own_fetched(ready, caller, id).await?;
-    let body = json_body(body, shared.config.request_bytes_max)?;
+    let body = body.json()?;
     let only = body.as_object().is_some_and(|members| members.len() == 1);
     let Some(text) = body.get("cursor").and_then(Value::as_str).filter(|_| only) else {
         return Err(Problem::invalid(vec![Fault::new("/cursor", "is the cursor of an answer, and the one member of the body")]));

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +17,8 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::rewind::shown;
-use super::subscriptions::{json_body, own_posted};
+use super::sent::Sent;
+use super::subscriptions::own_posted;
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::counting::Selection;
@@ -26,15 +26,10 @@ use crate::problem::{Code, Problem};
 use crate::runtime::{ReplayProgress, topic_name};
 
 /// Begins a replay, or says what it would bring.
-pub async fn begin(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+pub async fn begin(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let request = ReplayRequest::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let request = ReplayRequest::parse(&body.json()?).map_err(Problem::invalid)?;
     let stretches = ready.subscriptions.plan_replay(&subscription, &request).await?;
     if request.preview {
         let mut preview = json!({"preview": true, "partitions": shown(&stretches, None)});

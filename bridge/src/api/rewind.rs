@@ -5,29 +5,23 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use ryggrad_bridge_core::rewind::{RewindRequest, Stretch};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::subscriptions::{json_body, own};
+use super::sent::Sent;
+use super::subscriptions::own;
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::counting::{Counted, Selection};
 use crate::problem::Problem;
 
 /// Goes back; on disk when it is answered, and when what was under way has ended.
-pub async fn rewind(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub async fn rewind(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
-    let request = RewindRequest::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let request = RewindRequest::parse(&body.json()?).map_err(Problem::invalid)?;
     let stretches = ready.subscriptions.plan_rewind(&subscription, &request.to).await?;
     if !request.preview {
         ready.subscriptions.rewind(&subscription, &stretches).await?;

@@ -5,28 +5,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use ryggrad_bridge_core::subscription::Rotation;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::subscriptions::{json_body, own_posted};
+use super::sent::Sent;
+use super::subscriptions::own_posted;
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 
 /// Makes a new secret and shows it, this once.
-pub async fn rotate(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub async fn rotate(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let rotation = Rotation::parse(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let rotation = Rotation::parse(&body.json()?).map_err(Problem::invalid)?;
     let rotated = ready.subscriptions.rotate_secret(subscription.id, rotation).await?;
     let (subscription, secret) = rotated.ok_or_else(|| Problem::not_found("subscription"))?;
     let shown = subscription.public();

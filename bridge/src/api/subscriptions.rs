@@ -3,21 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
-use ryggrad_bridge_core::subscription::{Fault, Precondition, State as SubscriptionState, Subscription, parse};
+use ryggrad_bridge_core::subscription::{Precondition, State as SubscriptionState, Subscription, parse};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
+use super::sent::Sent;
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::{Code, Problem};
@@ -37,24 +36,11 @@ impl From<ChangeError> for Problem {
     }
 }
 
-/// Reads a body as JSON, with problems instead of plain texts.
-pub fn json_body(body: Result<Bytes, BytesRejection>, limit_bytes: usize) -> Result<Value, Problem> {
-    let body = body.map_err(|_| Problem::too_large(limit_bytes))?;
-    serde_json::from_slice(&body).map_err(|error| {
-        Problem::invalid(vec![Fault::new("", format!("the body is no JSON: line {}, column {}", error.line(), error.column()))])
-    })
-}
-
 /// Makes a subscription.
-pub async fn create(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    DerivedId(id): DerivedId,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
-    let body = json_body(body, shared.config.request_bytes_max)?;
+    let body = body.json()?;
     let policy = shared.config.egress_policy("");
     let new = parse(&body, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
     let (subscription, secret) = ready.subscriptions.create(organisation, new, id).await?;
@@ -87,17 +73,11 @@ pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
 }
 
 /// Changes a subscription by a JSON merge patch; in force when it is answered, also for retries.
-pub async fn patch(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+pub async fn patch(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, headers: HeaderMap, body: Sent) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
     let precondition = precondition(&headers);
-    let body = json_body(body, shared.config.request_bytes_max)?;
+    let body = body.json()?;
     let policy = shared.config.egress_policy("");
     let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
     let changed = ready.subscriptions.patch(subscription.id, &precondition, patch).await?;

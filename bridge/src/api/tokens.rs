@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +16,7 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
-use super::subscriptions::json_body;
+use super::sent::Sent;
 use super::{Id, Shared};
 use crate::contract::schemas::{object, organisation};
 use crate::contract::{Contract, Operation, Rule};
@@ -44,15 +42,10 @@ fn unavailable(error: &ryggrad_log::Error) -> Problem {
 }
 
 /// Issues a token. Its text is shown this once.
-pub async fn issue(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    DerivedId(id): DerivedId,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
+pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
     caller.needs(Role::Operate)?;
     let ready = shared.ready()?;
-    let body = json_body(body, shared.config.request_bytes_max)?;
+    let body = body.json()?;
     let Wish { organisation, roles, description, life_s } = parse(&body).map_err(Problem::invalid)?;
     let now = Timestamp::now();
     let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
@@ -86,10 +79,7 @@ pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): I
 
 fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
     let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
-    let mut faults = Vec::new();
-    for name in members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
-        faults.push(Fault::unknown(name, &MEMBERS));
-    }
+    let mut faults = Fault::unknown_in(members, &MEMBERS);
     let organisation = members.get("organisation").and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
     if let Err(why) = &organisation {
         faults.push(Fault::new("/organisation", why.to_string()));

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::page::{Page, cursor_of, read_cursor};
-use super::subscriptions::json_body;
+use super::sent::Sent;
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::{Code, Problem};
@@ -37,10 +36,10 @@ impl From<WatchListError> for Problem {
 }
 
 /// Makes a list without keys.
-pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Sent) -> Result<Response, Problem> {
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
-    let new = parse_new(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let new = parse_new(&body.json()?).map_err(Problem::invalid)?;
     let list = ready.watch_lists.create(organisation, new).await?;
     let location = format!("/v1/watch-lists/{}", list.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(list.public())).into_response())
@@ -62,15 +61,10 @@ pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
 }
 
 /// Changes the description by a JSON merge patch.
-pub async fn patch(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub async fn patch(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let list = seen(ready, &caller, id)?;
-    let change = parse_patch(&json_body(body, shared.config.request_bytes_max)?).map_err(Problem::invalid)?;
+    let change = parse_patch(&body.json()?).map_err(Problem::invalid)?;
     let list = match change {
         Some(description) => ready.watch_lists.describe(list.id, description).await?,
         None => list,
@@ -90,16 +84,10 @@ pub async fn delete(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -
 }
 
 /// Adds keys and takes out others; in force when it is answered.
-pub async fn change_keys(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    id: Id,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+pub async fn change_keys(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let list = own(ready, &caller, id)?;
-    let body = body.map_err(|_| Problem::too_large(shared.config.request_bytes_max))?;
-    let change = parse_change(&body, list.domain).map_err(Problem::invalid)?;
+    let change = parse_change(&body.bytes()?, list.domain).map_err(Problem::invalid)?;
     Ok(Json(ready.watch_lists.change(list.id, change).await?.public()))
 }
 

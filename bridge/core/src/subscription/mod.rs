@@ -191,6 +191,11 @@ impl Fault {
         Self::at("", name, format!("is unknown; known are {}", known.join(", ")))
     }
 
+    /// Every member that nobody knows.
+    pub fn unknown_in(members: &Map<String, Value>, known: &[&str]) -> Vec<Self> {
+        members.keys().filter(|name| !known.contains(&name.as_str())).map(|name| Self::unknown(name, known)).collect()
+    }
+
     /// A fault of a member whose name came from outside.
     pub fn at(parent: &str, name: &str, detail: impl Into<String>) -> Self {
         Self::new(format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1")), detail)

@@ -59,11 +59,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
     let Value::Object(members) = body else {
         return Err(vec![Fault::new("", "the body is a JSON object with at least types and sink, or types and channel pull")]);
     };
-    let mut faults = Vec::new();
-    let known = [&MEMBERS[..], &WEBHOOK_MEMBERS, &Settings::MEMBERS].concat();
-    for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
-        faults.push(Fault::unknown(name, &known));
-    }
+    let mut faults = Fault::unknown_in(members, &[&MEMBERS[..], &WEBHOOK_MEMBERS, &Settings::MEMBERS].concat());
     let channel = match members.get("channel").map(Value::as_str) {
         None | Some(Some("webhook")) => Channel::Webhook,
         Some(Some("pull")) => Channel::Pull,

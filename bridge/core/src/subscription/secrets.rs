@@ -70,8 +70,7 @@ impl Rotation {
         let Value::Object(members) = body else {
             return Err(vec![Fault::new("", "the body is a JSON object, {} at least")]);
         };
-        let mut faults: Vec<Fault> =
-            members.keys().filter(|name| !MEMBERS.contains(&name.as_str())).map(|name| Fault::unknown(name, &MEMBERS)).collect();
+        let mut faults = Fault::unknown_in(members, &MEMBERS);
         let overlap_s = match members.get("overlap_s") {
             None | Some(Value::Null) => OVERLAP_S_DEFAULT,
             Some(value) => whole_number(value)

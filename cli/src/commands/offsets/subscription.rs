@@ -2,8 +2,6 @@
 //!
 //! Must never skip: where a target lies ahead of the cursor, that is refused.
 
-use std::collections::BTreeMap;
-
 use ryggrad_log::Watermarks;
 use serde_json::{Value, json};
 
@@ -100,6 +98,7 @@ fn is_meant(args: &ResetArgs, target: &Target, place: &Place) -> bool {
     if let Target::Listed(listed) = target {
         return listed.contains_key(place);
     }
-    let named: BTreeMap<&str, &Option<Vec<i32>>> = args.topics.iter().map(|(topic, partitions)| (topic.as_str(), partitions)).collect();
-    args.all_topics || named.get(place.0.as_str()).is_some_and(|some| some.as_ref().is_none_or(|some| some.contains(&place.1)))
+    // Of a topic that is named twice, the last word counts.
+    let named = args.topics.iter().rfind(|(topic, _)| *topic == place.0);
+    args.all_topics || named.is_some_and(|(_, some)| some.as_ref().is_none_or(|some| some.contains(&place.1)))
 }
