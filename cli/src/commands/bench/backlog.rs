@@ -2,23 +2,19 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
 use ryggrad_bridge::BridgeConfig;
 use ryggrad_schemas::EncodedRecord;
 use serde_json::json;
-use tokio::process::{Child, Command};
 
+use super::child_bridge::{ChildBridge, Memory};
 use super::ground::Ground;
 use super::numbered::NumberedEvents;
-use super::population::loopback_client;
-use super::running_bridge::Api;
-use super::{median, print_bounded};
+use super::print_bounded;
 use crate::output::{Output, note};
-use crate::settings::Settings;
 
 /// How much more memory the bridge may take.
 const RATIO_MAX: f64 = 1.2;
@@ -34,8 +30,6 @@ const RING_RECORD_BYTES_MIN: usize = 1_024;
 /// Fewer records a second are retries, no longer the tail.
 const REST_RECORDS_PER_SECOND: f64 = 2_000.0;
 const REST_TIMEOUT: Duration = Duration::from_secs(180);
-const SAMPLES: usize = 10;
-const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
 /// What undelivered records cost in memory
 #[derive(Debug, Clone, Args)]
@@ -70,28 +64,21 @@ pub struct BacklogArgs {
     jars: Option<PathBuf>,
 }
 
-/// Memory of a process, in MiB.
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    resident: f64,
-    peak: f64,
-}
-
 /// Measures and prints.
 pub async fn run(args: BacklogArgs) -> anyhow::Result<()> {
     let ground = Ground::open(None, args.jars.as_ref()).await?;
     let events = NumberedEvents::prepare(&ground, VALUE_BYTES).await?;
     let (bytes, value_bytes) = events.size_bytes();
     note(format!("· records of {bytes} bytes, {value_bytes} of them the value"));
-    let bridge = ChildBridge::start(&ground).await?;
+    let bridge = ChildBridge::start(&ground, &[]).await?;
     let wish = |endpoint: u32| {
         // Nobody listens on port 1.
         let sink = format!("http://{}:1/{endpoint}", Ipv4Addr::LOCALHOST);
         json!({"types": [events.ce_type], "sink": sink, "verify": "none"})
     };
-    bridge.api.subscribe_all((0..args.subscriptions).map(wish)).await?;
+    bridge.api().subscribe_all((0..args.subscriptions).map(wish)).await?;
     note(format!("· {} subscriptions", args.subscriptions));
-    let without = bridge.memory_with_full_ring(&events, 0).await?;
+    let without = memory_with_full_ring(&bridge, &events, 0).await?;
     note(format!("· none undelivered: {:.0} MiB resident, {:.0} at most", without.resident, without.peak));
     let started = Instant::now();
     let block: Vec<EncodedRecord> = (0..BLOCK_RECORDS).map(|number| events.record(&events.ce_type, number)).collect();
@@ -99,7 +86,7 @@ pub async fn run(args: BacklogArgs) -> anyhow::Result<()> {
     let records = BLOCK_RECORDS * times as u64;
     events.publish(block, times).await?;
     note(format!("· {records} records published ({:.0} s)", started.elapsed().as_secs_f64()));
-    let with = bridge.memory_with_full_ring(&events, records).await?;
+    let with = memory_with_full_ring(&bridge, &events, records).await?;
     note(format!("· {records} undelivered: {:.0} MiB resident, {:.0} at most", with.resident, with.peak));
     drop(bridge);
     ground.close().await?;
@@ -113,81 +100,23 @@ pub async fn run(args: BacklogArgs) -> anyhow::Result<()> {
     print_bounded(&mut stdout, "backlog", with.resident / without.resident, RATIO_MAX)
 }
 
-/// The bridge in a process of its own, which ends with this value.
-struct ChildBridge {
-    api: Api,
-    http: reqwest::Client,
-    base: String,
-    process: u32,
-    _child: Child,
-}
-
-impl ChildBridge {
-    async fn start(ground: &Ground) -> anyhow::Result<Self> {
-        let data = ground.folder().join("bridge");
-        // Free until now; should somebody be quicker, the bridge says so.
-        let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let listen = format!("{}:{port}", Ipv4Addr::LOCALHOST);
-        let log = ground.folder().join("bridge.log");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(std::env::current_exe().context("cannot find this program")?);
-        command
-            .args(["bridge", "--development-egress", "--listen", &listen, "--kafka", &ground.connection().bootstrap, "--data"])
-            .arg(&data);
-        command.env_clear().env("RUST_LOG", "error").stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
-        let mut child = command.kill_on_drop(true).spawn().context("cannot start the bridge")?;
-        let process = child.id().context("the bridge has ended")?;
-        let base = format!("http://{listen}");
-        let lives = || {
-            let ended = child.try_wait()?;
-            ensure!(ended.is_none(), "the bridge has ended: {}", std::fs::read_to_string(&log).unwrap_or_default().trim());
-            Ok(())
-        };
-        let api = Api::connect(&base, &Settings::within(&data).operator_token_file, lives).await?;
-        Ok(Self { api, http: loopback_client()?, base, process, _child: child })
+/// Fills the ring with what nobody wants, waits until the bridge has read it and rests, and
+/// looks at its memory. `before` is what was published and not waited for.
+async fn memory_with_full_ring(bridge: &ChildBridge, events: &NumberedEvents, before: u64) -> anyhow::Result<Memory> {
+    let filling = BridgeConfig::default().ring_bytes_max / RING_RECORD_BYTES_MIN;
+    let scanned = || bridge.metric("ryggrad_bridge_records_scanned_total");
+    let first = scanned().await?;
+    let records = (0..filling as u64).map(|number| events.record(FILLING_TYPE, number)).collect();
+    events.publish(records, 1).await?;
+    let deadline = Instant::now() + REST_TIMEOUT;
+    let (mut last, mut rests) = (first, false);
+    // What it had read of `before` while that was published is in `first` already.
+    while !rests {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = scanned().await?;
+        rests = now - last < REST_RECORDS_PER_SECOND && now - first >= filling as f64;
+        last = now;
+        ensure!(Instant::now() < deadline, "the bridge still reads, {now} records so far; {before} were to be undelivered");
     }
-
-    /// Fills the ring with what nobody wants, waits until the bridge has read it and rests, and
-    /// looks at its memory. `before` is what was published and not waited for.
-    async fn memory_with_full_ring(&self, events: &NumberedEvents, before: u64) -> anyhow::Result<Memory> {
-        let filling = BridgeConfig::default().ring_bytes_max / RING_RECORD_BYTES_MIN;
-        let scanned = self.scanned().await?;
-        let records = (0..filling as u64).map(|number| events.record(FILLING_TYPE, number)).collect();
-        events.publish(records, 1).await?;
-        let deadline = Instant::now() + REST_TIMEOUT;
-        let (mut last, mut rests) = (scanned, false);
-        // What it had read of `before` while that was published is in `scanned` already.
-        while !rests {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let now = self.scanned().await?;
-            rests = now - last < REST_RECORDS_PER_SECOND && now - scanned >= filling as f64;
-            last = now;
-            ensure!(Instant::now() < deadline, "the bridge still reads, {now} records so far; {before} were to be undelivered");
-        }
-        let (mut resident, mut peak) = (Vec::new(), 0.0);
-        for _ in 0..SAMPLES {
-            tokio::time::sleep(SAMPLE_EVERY).await;
-            let memory = self.memory()?;
-            resident.push(memory.resident);
-            peak = memory.peak;
-        }
-        Ok(Memory { resident: median(&resident).context("nothing was measured")?, peak })
-    }
-
-    /// Records that it has looked at.
-    async fn scanned(&self) -> anyhow::Result<f64> {
-        let metrics = self.http.get(format!("{}/metrics", self.base)).send().await?.error_for_status()?.text().await?;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("ryggrad_bridge_records_scanned_total "));
-        Ok(line.context("the metrics lack the records scanned")?.parse()?)
-    }
-
-    fn memory(&self) -> anyhow::Result<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process)).context("the bridge has ended")?;
-        let mib = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the memory is not there")?;
-            let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-            anyhow::Ok(kib / 1_024.0)
-        };
-        Ok(Memory { resident: mib("VmRSS:")?, peak: mib("VmHWM:")? })
-    }
+    bridge.memory_at_rest().await
 }

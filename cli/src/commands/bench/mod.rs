@@ -6,6 +6,7 @@
 
 mod backlog;
 mod bare_client;
+mod child_bridge;
 mod deliver;
 mod detect;
 mod dump_source;
@@ -22,7 +23,9 @@ mod publish;
 mod receiver;
 mod replay;
 mod running_bridge;
+mod socket_receivers;
 mod watchlist;
+mod websocket;
 mod wrk;
 
 use std::collections::BTreeMap;
@@ -50,6 +53,7 @@ pub enum BenchCommand {
     Filter(filter::FilterArgs),
     Watchlist(watchlist::WatchlistArgs),
     Replay(replay::ReplayArgs),
+    Websocket(websocket::WebsocketArgs),
 }
 
 /// Runs one benchmark. What it started ends with it, also when it is told to stop.
@@ -66,6 +70,7 @@ pub async fn run(command: BenchCommand, stop: CancellationToken) -> anyhow::Resu
             BenchCommand::Filter(args) => tokio::task::spawn_blocking(move || filter::run(&args)).await?,
             BenchCommand::Watchlist(args) => tokio::task::spawn_blocking(move || watchlist::run(&args)).await?,
             BenchCommand::Replay(args) => replay::run(args).await,
+            BenchCommand::Websocket(args) => websocket::run(args).await,
         }
     };
     stop.run_until_cancelled(measuring).await.context("stopped")?.map(|()| Code::Ok)

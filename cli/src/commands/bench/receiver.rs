@@ -41,7 +41,7 @@ struct Counts {
 /// A numbered event that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// Which endpoint it was posted to, as [`Receiver::numbered_sink`] was told.
+    /// Which endpoint it was posted to, as [`Receiver::numbered_sink`] was told, or which socket it came over.
     pub endpoint: u32,
     /// The event's number.
     pub number: u64,
@@ -189,7 +189,7 @@ async fn count(State(counts): State<Arc<Counts>>, uri: Uri, body: Bytes) -> Stat
 }
 
 /// The number of an event in structured JSON.
-fn number_in(body: &[u8]) -> Option<u64> {
+pub fn number_in(body: &[u8]) -> Option<u64> {
     let at = body.windows(NUMBER_IN_BODY.len()).position(|window| window == NUMBER_IN_BODY)? + NUMBER_IN_BODY.len();
     let digits = body[at..].split(|byte| *byte == b'"').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()

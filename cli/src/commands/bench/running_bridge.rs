@@ -25,7 +25,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const CALLS_MAX: usize = 16;
 
 /// A bridge's API, as one organisation sees it.
-pub struct Api(client::Bridge);
+pub struct Api {
+    client: client::Bridge,
+    token: client::Token,
+}
 
 impl Api {
     /// Waits until the bridge at an address is ready, and gets a token from it. `lives` says why
@@ -39,12 +42,18 @@ impl Api {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let issued = operator.post(&["v1", "tokens"], Some(&json!({"organisation": ORGANISATION}))).await?;
-        Ok(Self(client::Bridge::new(base, text(&issued, "token")?.parse()?)?))
+        let token: client::Token = text(&issued, "token")?.parse()?;
+        Ok(Self { client: client::Bridge::new(base, token.clone())?, token })
+    }
+
+    /// The organisation's token.
+    pub fn token(&self) -> &client::Token {
+        &self.token
     }
 
     /// Makes a subscription and gives its id.
     pub async fn subscribe(&self, wish: &Value) -> anyhow::Result<String> {
-        let made = self.0.post(&["v1", "subscriptions"], Some(wish)).await?;
+        let made = self.client.post(&["v1", "subscriptions"], Some(wish)).await?;
         Ok(text(&made, "id")?.to_owned())
     }
 
@@ -56,7 +65,7 @@ impl Api {
 
     /// Ends a subscription.
     pub async fn delete(&self, id: &str) -> anyhow::Result<()> {
-        self.0.delete(&["v1", "subscriptions", id]).await?;
+        self.client.delete(&["v1", "subscriptions", id]).await?;
         Ok(())
     }
 
