@@ -122,9 +122,11 @@ pub async fn offsets_of(connection: &Connection, topic: &str, partitions: i32, m
 }
 
 fn offset_of(consumer: &BaseConsumer<Listener>, topic: &str, partition: i32, moment: Moment, timeout_ms: u64) -> Result<i64, Error> {
-    let Moment::Time(time_ms) = moment else {
-        let found = fetch(consumer, topic, partition, timeout_ms)?;
-        return Ok(if moment == Moment::Beginning { found.low } else { found.high });
+    let time_ms = match moment {
+        // No record is older than 1970; to Kafka, such times are commands.
+        Moment::Time(time_ms) if time_ms > 0 => time_ms,
+        Moment::Beginning | Moment::Time(_) => return Ok(fetch(consumer, topic, partition, timeout_ms)?.low),
+        Moment::End => return Ok(fetch(consumer, topic, partition, timeout_ms)?.high),
     };
     let doing = || format!("find the offset of a time in {topic}/{partition}");
     let mut list = TopicPartitionList::new();

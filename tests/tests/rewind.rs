@@ -116,6 +116,9 @@ async fn a_rewind_brings_everything_once_more_under_other_names() {
     let preview = ground.call("rewind", json!({"to": "beginning", "preview": true})).await;
     let counted: u64 = preview["partitions"].as_array().unwrap().iter().map(|one| one["matching"].as_u64().unwrap()).sum();
     assert_eq!((counted, &preview["counted_to_the_end"]), (40, &json!(true)), "{preview}");
+    // To Kafka, times before 1970 are commands; to an owner they are the beginning.
+    let ancient = ground.call("rewind", json!({"to": "1969-12-31T23:59:59.998Z", "preview": true})).await;
+    assert_eq!(ancient["partitions"], preview["partitions"]);
     let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning"]).await;
     assert!(code == Some(0) && out.contains("MATCHING") && said.contains("delivered: 40") && said.contains("--execute"), "{out}{said}");
     assert_eq!(ground.names().values().map(HashSet::len).sum::<usize>(), 40);
@@ -270,7 +273,9 @@ async fn a_cancelled_replay_stops_within_a_second_and_the_command_line_follows_o
     let mut ground = Ground::start(json!({})).await;
     let old = ground.events.publish((0..300).map(key).collect::<Vec<_>>()).await;
     ground.takes("the live ones", &old, 1).await;
-    let slow = ground.call("replays", json!({"from": "beginning", "events_per_minute_max": 300})).await["id"].as_str().unwrap().to_owned();
+    let slow = ground.call("replays", json!({"from": "beginning", "events_per_minute_max": 300})).await;
+    assert_eq!(slow["filters"], json!([]));
+    let slow = slow["id"].as_str().unwrap().to_owned();
     wait::until("it has begun", 30, || async { (of_replay(&ground, &slow).len() >= 2).then_some(()) }).await;
     // No more than so many at once.
     let second = ground.call("replays", json!({"from": "beginning", "events_per_minute_max": 1})).await["id"].as_str().unwrap().to_owned();

@@ -118,7 +118,8 @@ fn standing(subscription: &Subscription, replay: &Replay, progress: Option<Repla
     }
     let share_done = if whole == 0 { 1.0 } else { done as f64 / whole as f64 };
     json!({
-        "id": replay.id, "subscription": subscription.id, "state": replay.state, "types": replay.types, "filters": replay.filters,
+        "id": replay.id, "subscription": subscription.id, "state": replay.state, "types": replay.types,
+        "filters": replay.filters.as_ref().map_or_else(|| json!([]), |filters| json!(filters)),
         "events_per_minute_max": replay.events_per_minute_max, "started_at": replay.started_at, "ended_at": replay.ended_at,
         "matched": tally.matched, "delivered": tally.delivered, "set_aside": tally.set_aside,
         "share_done": (share_done * 1_000.0).round() / 1_000.0, "partitions": partitions,
