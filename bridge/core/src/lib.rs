@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
+pub mod access;
 pub mod asymmetric;
 pub mod cesql;
 pub mod cursor;
