@@ -14,7 +14,9 @@ use ryggrad_bridge_core::hub::wants;
 use ryggrad_bridge_core::matching::Echoes;
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::rewind::{Partition, Stretch};
+use ryggrad_bridge_core::subscription::Subscription;
 use ryggrad_log::{ReaderLimits, Seen, read_stretches};
+use uuid::Uuid;
 
 use crate::runtime::Context;
 
@@ -25,13 +27,15 @@ pub const TIME_MAX: Duration = Duration::from_secs(5);
 
 const LIMITS: ReaderLimits = ReaderLimits { batch_records_max: 500, batches_waiting_max: 1, prefetch_bytes_max: 4 * 1024 * 1024 };
 
-/// Which events are counted.
+/// Which events are counted: those that delivery would bring.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// Event types, each exact or ending in `.*`.
-    pub types: Vec<String>,
+    types: Vec<String>,
+    /// The watch list that has to hold its key.
+    watch_list: Option<Uuid>,
     /// Lists of filters, all of which have to let it through.
-    pub filters: Vec<Filters>,
+    filters: Vec<Filters>,
 }
 
 /// What was found.
@@ -83,9 +87,16 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
 }
 
 impl Selection {
+    /// What a subscription gets, and of that only what passes `narrowing` too.
+    pub fn of(subscription: &Subscription, narrowing: Option<Filters>) -> Self {
+        let filters = subscription.filters.iter().cloned().chain(narrowing).collect();
+        Self { types: subscription.types.clone(), watch_list: subscription.watch_list, filters }
+    }
+
     fn wants(&self, context: &Context, record: &Record) -> bool {
         let passes = |filters: &Filters| filters.judge(&RecordAttributes(&record.log)).matches;
-        let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.filters.iter().all(passes);
-        wanted && !context.removals.withholds(record.leaving())
+        let listed = |list| context.watched.holds(list, record);
+        let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.watch_list.is_none_or(listed);
+        wanted && self.filters.iter().all(passes) && !context.removals.withholds(record.leaving())
     }
 }

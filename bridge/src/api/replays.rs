@@ -34,8 +34,8 @@ pub async fn begin(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, bo
     if request.preview {
         let mut preview = json!({"preview": true, "partitions": shown(&stretches, None)});
         if request.count {
-            let filters = subscription.filters.iter().cloned().chain(request.narrowing()).collect();
-            let counted = ready.subscriptions.count(&stretches, Selection { types: subscription.types.clone(), filters }).await?;
+            let selection = Selection::of(&subscription, request.narrowing());
+            let counted = ready.subscriptions.count(&stretches, selection).await?;
             preview["partitions"] = json!(shown(&stretches, Some(&counted)));
             preview["counted_to_the_end"] = json!(counted.is_whole);
         }
