@@ -67,6 +67,8 @@ pub struct Telemetry {
     pub subscriptions: Gauge,
     /// Open WebSocket connections; the limit is `sockets_max`.
     pub sockets: Gauge,
+    /// Connections that began before the end of the one that they took over from.
+    pub socket_takeovers_late: Counter,
     /// Idempotency keys that count; the limit is `idempotency_keys_max`.
     pub idempotency_keys: Gauge,
     /// Requests that got the first answer again.
@@ -111,6 +113,7 @@ impl Telemetry {
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
             sockets: Gauge::default(),
+            socket_takeovers_late: Counter::default(),
             idempotency_keys: Gauge::default(),
             idempotency_replays: Counter::default(),
             in_flight: Gauge::default(),
@@ -147,6 +150,8 @@ impl Telemetry {
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
         bridge.register("sockets", "Open WebSocket connections", metrics.sockets.clone());
+        let late = "Connections that began before the end of the one that they took over from";
+        bridge.register("socket_takeovers_late", late, metrics.socket_takeovers_late.clone());
         bridge.register("idempotency_keys", "Idempotency keys that count", metrics.idempotency_keys.clone());
         bridge.register("idempotency_replays", "Requests that got the first answer again", metrics.idempotency_replays.clone());
         bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());
