@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -230,6 +231,11 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Where it stands among others: the time at which it began, in nanoseconds since 1970, and its id.
+    pub fn age(&self) -> (i128, Uuid) {
+        (self.started_at.parse().map_or(0, Timestamp::as_nanosecond), self.id)
+    }
+
     /// The subscription that the bridge runs for it: the same owner, endpoint and format, less of
     /// the log, and slower.
     pub fn runs_as(&self, subscription: &Subscription) -> Subscription {

@@ -16,6 +16,7 @@ use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
 use super::rewind::shown;
 use super::sent::Sent;
 use super::subscriptions::own_posted;
@@ -26,10 +27,23 @@ use crate::problem::{Code, Problem};
 use crate::runtime::{ReplayProgress, topic_name};
 
 /// Begins a replay, or says what it would bring.
-pub async fn begin(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Response, Problem> {
+pub async fn begin(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    DerivedId(derived): DerivedId,
+    body: Sent,
+) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
     let request = ReplayRequest::parse(&body.json()?).map_err(Problem::invalid)?;
+    // Looked for first: where it ends was fixed when it began.
+    if let Some(derived) = derived
+        && let Some(begun) = ready.subscriptions.replay_begun(subscription.id, derived).await
+    {
+        let progress = ready.subscriptions.replay_progress(begun.id).await;
+        return Ok(created(&subscription, &begun, progress));
+    }
     let stretches = ready.subscriptions.plan_replay(&subscription, &request).await?;
     if request.preview {
         let mut preview = json!({"preview": true, "partitions": shown(&stretches, None)});
@@ -41,10 +55,14 @@ pub async fn begin(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, bo
         }
         return Ok(Json(preview).into_response());
     }
-    let replay = ready.subscriptions.begin_replay(&subscription, request, &stretches).await?;
+    let replay = ready.subscriptions.begin_replay(&subscription, derived, request, &stretches).await?;
+    Ok(created(&subscription, &replay, None))
+}
+
+fn created(subscription: &Subscription, replay: &Replay, progress: Option<ReplayProgress>) -> Response {
     let location = format!("/v1/subscriptions/{}/replays/{}", subscription.id, replay.id);
-    let body = Json(standing(&subscription, &replay, None));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    let body = Json(standing(subscription, replay, progress));
+    (StatusCode::CREATED, [(header::LOCATION, location)], body).into_response()
 }
 
 /// All replays that are remembered, the newest first.

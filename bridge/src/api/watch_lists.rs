@@ -15,6 +15,7 @@ use ryggrad_bridge_core::watch_list::{WatchList, parse_new, parse_patch};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::sent::Sent;
 use super::{Id, Ready, Shared};
@@ -36,11 +37,11 @@ impl From<WatchListError> for Problem {
 }
 
 /// Makes a list without keys.
-pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Sent) -> Result<Response, Problem> {
+pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
     let new = parse_new(&body.json()?).map_err(Problem::invalid)?;
-    let list = ready.watch_lists.create(organisation, new).await?;
+    let list = ready.watch_lists.create(organisation, new, id).await?;
     let location = format!("/v1/watch-lists/{}", list.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(list.public())).into_response())
 }

@@ -3,9 +3,11 @@
 //! Order: topic (acknowledged), engine, answer; at the end topic, engine, cursor store. A crash in
 //! between goes on with the replay, or ends it once more. Must never outlive its subscription.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::replay::{Bounds, Replay, ReplayRequest, ReplayState, stretches};
 use ryggrad_bridge_core::rewind::{Point, Stretch};
 use ryggrad_bridge_core::subscription::Subscription;
@@ -46,7 +48,10 @@ impl Replays {
 
     /// Those of a subscription, the newest first.
     async fn of(&self, subscription: Uuid) -> Vec<Replay> {
-        self.known.read().await.values().rev().filter(|replay| replay.subscription == subscription).cloned().collect()
+        let known = self.known.read().await;
+        let mut own: Vec<Replay> = known.values().filter(|replay| replay.subscription == subscription).cloned().collect();
+        own.sort_by_key(|replay| Reverse(replay.age()));
+        own
     }
 }
 
@@ -70,10 +75,17 @@ impl Subscriptions {
         Ok(stretches)
     }
 
-    /// Begins a replay.
+    /// What a request with this id has begun before its answer got lost.
+    pub async fn replay_begun(&self, subscription: Uuid, id: Uuid) -> Option<Replay> {
+        let found = self.replay(subscription, id).await;
+        found.filter(|replay| is_repeated(replay.started_at.parse().ok(), jiff::Timestamp::now()))
+    }
+
+    /// Begins a replay; of this id, if its request has one.
     pub async fn begin_replay(
         &self,
         subscription: &Subscription,
+        id: Option<Uuid>,
         request: ReplayRequest,
         stretches: &[Stretch],
     ) -> Result<Replay, ChangeError> {
@@ -93,7 +105,8 @@ impl Subscriptions {
         }
         let bounds = |stretch: &Stretch| Bounds { partition: stretch.partition.clone(), from: stretch.from, to: stretch.to };
         let replay = Replay {
-            id: Uuid::now_v7(),
+            // One of that id is older than any kept answer.
+            id: id.filter(|id| before.iter().all(|replay| replay.id != *id)).unwrap_or_else(Uuid::now_v7),
             subscription: subscription.id,
             types: request.types,
             filters: request.filters,
