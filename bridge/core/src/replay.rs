@@ -15,6 +15,7 @@ use crate::filter::Filters;
 use crate::rewind::{Extent, POINTS, Partition, Point, Stretch, parse_flag};
 use crate::settings::{Format, OnExhausted, Settings};
 use crate::subscription::{Fault, Subscription, TYPES_MAX};
+use crate::whole_number::whole_number;
 
 /// Events a minute, unless the request says otherwise.
 pub const EVENTS_PER_MINUTE_DEFAULT: u32 = 6_000;
@@ -69,7 +70,8 @@ impl ReplayRequest {
         let filters = members.get("filters").and_then(|value| Filters::parse(value, "/filters", &mut faults));
         let given = members.get("events_per_minute_max").filter(|value| !value.is_null());
         let rate = given.map_or(Some(EVENTS_PER_MINUTE_DEFAULT), |value| {
-            value.as_u64().filter(|rate| EVENTS_PER_MINUTE.contains(rate)).and_then(|rate| u32::try_from(rate).ok())
+            let rate = whole_number(value).and_then(|rate| u64::try_from(rate).ok());
+            rate.filter(|rate| EVENTS_PER_MINUTE.contains(rate)).and_then(|rate| u32::try_from(rate).ok())
         });
         if rate.is_none() {
             let (least, most) = (EVENTS_PER_MINUTE.start(), EVENTS_PER_MINUTE.end());
@@ -288,6 +290,7 @@ mod tests {
     fn a_request_says_what_it_wants_and_every_fault_is_told() {
         let asked = request(json!({"from": "beginning", "to": "now", "types": ["a.*", "b"], "filters": [{"sql": "TRUE"}]}));
         assert_eq!((asked.to, asked.events_per_minute_max, asked.preview), (None, EVENTS_PER_MINUTE_DEFAULT, false));
+        assert_eq!(request(json!({"from": "beginning", "events_per_minute_max": 6e1})).events_per_minute_max, 60);
         for (body, expected) in [
             (json!(1), vec![""]),
             (json!({}), vec!["/from"]),
