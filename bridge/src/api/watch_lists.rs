@@ -25,14 +25,15 @@ use crate::watch_lists::WatchListError;
 
 impl From<WatchListError> for Problem {
     fn from(error: WatchListError) -> Self {
-        tracing::warn!(error = %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a watch list was not changed");
-        match error {
+        let (said, cause) = (error.to_string(), std::error::Error::source(&error).map(ToString::to_string));
+        let problem = match error {
             WatchListError::NotFound => missing(),
             WatchListError::Limit(detail) => Self::limit(detail),
             WatchListError::Damaged | WatchListError::Log(_) | WatchListError::Seal(_) | WatchListError::Stopped => {
-                Self::unavailable(error.to_string())
+                Self::unavailable(&*said)
             }
-        }
+        };
+        problem.noted("a watch list was not changed", &said, cause)
     }
 }
 
