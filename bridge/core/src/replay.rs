@@ -126,18 +126,18 @@ fn both(one: Option<Filters>, other: Option<Filters>) -> Option<Filters> {
 }
 
 /// What a replay reads in each partition of its subscription; nothing where it begins and ends at
-/// once. `from` and `to` are what is known of the partitions for either point. A moment outside
-/// the log is its nearest end; an offset outside is a fault.
+/// once. `known` is what there is, with what `from` means there; `to` is what a time to end at means.
+/// A moment outside the log is its nearest end; an offset outside is a fault.
 pub fn stretches(
     request: &ReplayRequest,
-    from: &BTreeMap<Partition, Extent>,
-    to: &BTreeMap<Partition, Extent>,
+    known: &BTreeMap<Partition, Extent>,
+    to: &BTreeMap<Partition, i64>,
 ) -> Result<Vec<Stretch>, Vec<Fault>> {
     let mut faults = Vec::new();
     for (name, point) in [("from", Some(&request.from)), ("to", request.to.as_ref())] {
         let Some(Point::Offsets(offsets)) = point else { continue };
         for (index, (partition, offset)) in offsets.iter().enumerate() {
-            match from.get(partition) {
+            match known.get(partition) {
                 None => faults.push(Fault::new(format!("/{name}/{index}"), "is no partition of the subscription's topics")),
                 Some(Extent { low, high, .. }) if !(low..=high).contains(&offset) => {
                     faults.push(Fault::new(
@@ -157,7 +157,8 @@ pub fn stretches(
         let until = match &request.to {
             None => high,
             Some(Point::Offsets(offsets)) => offsets.get(partition).copied().unwrap_or(high),
-            Some(Point::Beginning | Point::Time(_)) => to.get(partition).map_or(high, |extent| extent.at_point).clamp(low, high),
+            Some(Point::Beginning) => low,
+            Some(Point::Time(_)) => to.get(partition).map_or(high, |offset| (*offset).clamp(low, high)),
         };
         let from = match &request.from {
             Point::Offsets(offsets) => offsets.get(partition).copied().unwrap_or(until),
@@ -165,7 +166,7 @@ pub fn stretches(
         };
         Stretch { partition: partition.clone(), extent: *extent, from: from.min(until), to: until }
     };
-    Ok(from.iter().map(stretch).collect())
+    Ok(known.iter().map(stretch).collect())
 }
 
 /// How a replay stands.
@@ -307,14 +308,16 @@ mod tests {
     #[test]
     fn stretches_are_cut_to_the_log_and_offsets_outside_are_faults() {
         let extent = |at_point| Extent { low: 10, high: 100, position: 50, at_point };
-        let known = |at: [i64; 2]| BTreeMap::from([(partition(0), extent(at[0])), (partition(1), extent(at[1]))]);
+        let both = |at: [i64; 2]| BTreeMap::from([(partition(0), at[0]), (partition(1), at[1])]);
+        let known = |at| both(at).into_iter().map(|(partition, at)| (partition, extent(at))).collect();
         let time = || "2026-01-31T08:00:00Z";
         let found = |body: Value, from: [i64; 2], to: [i64; 2]| {
-            let found = stretches(&request(body), &known(from), &known(to));
+            let found = stretches(&request(body), &known(from), &both(to));
             found.map(|found| found.iter().map(|one| (one.from, one.to)).collect::<Vec<_>>()).map_err(|faults| faults.len())
         };
         assert_eq!(found(json!({"from": "beginning"}), [10, 10], [0, 0]), Ok(vec![(10, 100), (10, 100)]));
         assert_eq!(found(json!({"from": time(), "to": time()}), [0, 60], [40, 50]), Ok(vec![(10, 40), (50, 50)]));
+        assert_eq!(found(json!({"from": time(), "to": "beginning"}), [40, 60], [0, 0]), Ok(vec![(10, 10), (10, 10)]));
         let offset = |partition: i32, offset: i64| json!([{"topic": "t", "partition": partition, "offset": offset}]);
         assert_eq!(found(json!({"from": offset(1, 20), "to": offset(1, 30)}), [0, 0], [0, 0]), Ok(vec![(100, 100), (20, 30)]));
         assert_eq!(found(json!({"from": offset(0, 9), "to": offset(2, 30)}), [0, 0], [0, 0]), Err(2));

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::replay::{Bounds, Replay, ReplayRequest, ReplayState, stretches};
-use ryggrad_bridge_core::rewind::{Point, Stretch};
+use ryggrad_bridge_core::rewind::{Partition, Point, Stretch};
 use ryggrad_bridge_core::subscription::Subscription;
+use ryggrad_log::Moment;
 use ryggrad_store::{Change, Stored, SubscriptionId};
 use tokio::sync::RwLock;
 use uuid::Uuid;
@@ -58,12 +59,15 @@ impl Replays {
 impl Subscriptions {
     /// What a replay would read, partition by partition.
     pub async fn plan_replay(&self, subscription: &Subscription, request: &ReplayRequest) -> Result<Vec<Stretch>, ChangeError> {
-        let from = self.extents(subscription, &request.from).await?;
-        let to = match &request.to {
-            Some(point @ Point::Time(_)) => self.extents(subscription, point).await?,
-            _ => from.clone(),
-        };
-        let mut stretches = stretches(request, &from, &to).map_err(ChangeError::Invalid)?;
+        let known = self.extents(subscription, &request.from).await?;
+        let mut to = BTreeMap::new();
+        if let Some(Point::Time(time)) = &request.to {
+            for topic in subscription.from.keys() {
+                let offsets = self.offsets_of(topic, Moment::Time(time.as_millisecond())).await?;
+                to.extend((0..).zip(offsets).map(|(partition, offset)| (Partition { topic: topic.clone(), partition }, offset)));
+            }
+        }
+        let mut stretches = stretches(request, &known, &to).map_err(ChangeError::Invalid)?;
         // Not beyond the tail: what comes there is live. And Kafka's end lies behind markers of
         // transactions, which nobody ever reads.
         let live = self.engine.live().await.ok_or(ChangeError::Stopped)?;
