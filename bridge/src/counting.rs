@@ -43,6 +43,8 @@ pub struct Selection {
 pub struct Counted {
     /// Partition -> events that are wanted.
     pub matching: BTreeMap<Partition, u64>,
+    /// Records that were looked at.
+    pub read: u64,
     /// Everything was read. Else there are at least so many.
     pub is_whole: bool,
 }
@@ -56,7 +58,7 @@ pub async fn count(context: &Arc<Context>, stretches: &[Stretch], selection: Sel
 
 fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selection) -> Result<Counted, ryggrad_log::Error> {
     let mut counted = Counted { is_whole: true, ..Counted::default() };
-    let (mut read, until) = (0, Instant::now() + TIME_MAX);
+    let until = Instant::now() + TIME_MAX;
     let mut by_topic: BTreeMap<&str, Vec<ryggrad_log::Stretch>> = BTreeMap::new();
     for Stretch { partition, from, to, .. } in stretches {
         counted.matching.insert(partition.clone(), 0);
@@ -68,7 +70,7 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
         let mut echoes = Echoes::starting_at(stretches.iter().map(|stretch| (stretch.partition, stretch.from)));
         let whole = read_stretches(&context.connection, topic, &stretches, &LIMITS, |seen| -> Result<_, ryggrad_log::Error> {
             if let Seen::Record(lent) = seen {
-                read += 1;
+                counted.read += 1;
                 let record = lent.head(topic);
                 let echo = echoes.is_echo(&record);
                 let place = Place { topic: id, partition: record.partition };
@@ -77,7 +79,7 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
                     *counted.matching.entry(partition).or_default() += 1;
                 }
             }
-            let enough = read >= RECORDS_MAX || Instant::now() >= until;
+            let enough = counted.read >= RECORDS_MAX || Instant::now() >= until;
             counted.is_whole &= !enough;
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });

@@ -41,6 +41,12 @@ pub struct Telemetry {
     pub replays: Gauge,
     /// Partitions in which a subscription went back.
     pub rewinds: Counter,
+    /// Records read for previews.
+    pub preview_records: Counter,
+    /// How long counting for a preview takes, waiting included.
+    pub preview_seconds: Histogram,
+    /// Previews that reached a limit (`counting::RECORDS_MAX`, `TIME_MAX`) before their end.
+    pub previews_cut_short: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
     /// Watch lists; the limit is `watch_lists_max`.
@@ -100,6 +106,9 @@ impl Telemetry {
             filter_errors: Counter::default(),
             replays: Gauge::default(),
             rewinds: Counter::default(),
+            preview_records: Counter::default(),
+            preview_seconds: seconds(),
+            previews_cut_short: Counter::default(),
             removed_keys: Gauge::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
@@ -137,6 +146,9 @@ impl Telemetry {
         bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
         bridge.register("replays_running", "Running replays", metrics.replays.clone());
         bridge.register("rewinds", "Partitions in which a subscription went back", metrics.rewinds.clone());
+        bridge.register("preview_records", "Records read for previews", metrics.preview_records.clone());
+        bridge.register_with_unit("preview", "Duration of counting for a preview", Unit::Seconds, metrics.preview_seconds.clone());
+        bridge.register("previews_cut_short", "Previews that reached a limit before their end", metrics.previews_cut_short.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());

@@ -119,6 +119,11 @@ async fn a_rewind_brings_everything_once_more_under_other_names() {
     let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning"]).await;
     assert!(code == Some(0) && out.contains("MATCHING") && said.contains("delivered: 40") && said.contains("--execute"), "{out}{said}");
     assert_eq!(ground.names().values().map(HashSet::len).sum::<usize>(), 40);
+    let metrics = ground.caller.raw(reqwest::Method::GET, "/metrics", &[], "").await.text;
+    // One over HTTP, one of the command line.
+    for line in ["preview_seconds_count 2", "preview_records_total 80", "previews_cut_short_total 0"] {
+        assert!(metrics.lines().any(|found| found == format!("ryggrad_bridge_{line}")), "{line}: {metrics}");
+    }
 
     // What is wrong is named, and nobody else gets near it.
     for (to, pointer) in [
