@@ -208,7 +208,7 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
     };
     match args.command {
         Command::Create(create) => {
-            let created = bridge.post(&["v1", "subscriptions"], Some(&body(create))).await?;
+            let created = bridge.make(&["v1", "subscriptions"], &body(create)).await?;
             print_one(&mut output, format, &created)?;
             if created.get("secret").is_some() {
                 note("Keep the secret: it is shown this once. The endpoint verifies webhook-signature with it.");
