@@ -14,7 +14,9 @@ use ryggrad_bridge_core::hub::wants;
 use ryggrad_bridge_core::matching::Echoes;
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::rewind::{Partition, Stretch};
+use ryggrad_bridge_core::subscription::Subscription;
 use ryggrad_log::{ReaderLimits, Seen, read_stretches};
+use uuid::Uuid;
 
 use crate::runtime::Context;
 
@@ -25,13 +27,15 @@ pub const TIME_MAX: Duration = Duration::from_secs(5);
 
 const LIMITS: ReaderLimits = ReaderLimits { batch_records_max: 500, batches_waiting_max: 1, prefetch_bytes_max: 4 * 1024 * 1024 };
 
-/// Which events are counted.
+/// Which events are counted: those that delivery would bring.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// Event types, each exact or ending in `.*`.
-    pub types: Vec<String>,
+    types: Vec<String>,
+    /// The watch list that has to hold its key.
+    watch_list: Option<Uuid>,
     /// Lists of filters, all of which have to let it through.
-    pub filters: Vec<Filters>,
+    filters: Vec<Filters>,
 }
 
 /// What was found.
@@ -39,6 +43,8 @@ pub struct Selection {
 pub struct Counted {
     /// Partition -> events that are wanted.
     pub matching: BTreeMap<Partition, u64>,
+    /// Records that were looked at.
+    pub read: u64,
     /// Everything was read. Else there are at least so many.
     pub is_whole: bool,
 }
@@ -52,7 +58,7 @@ pub async fn count(context: &Arc<Context>, stretches: &[Stretch], selection: Sel
 
 fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selection) -> Result<Counted, ryggrad_log::Error> {
     let mut counted = Counted { is_whole: true, ..Counted::default() };
-    let (mut read, until) = (0, Instant::now() + TIME_MAX);
+    let until = Instant::now() + TIME_MAX;
     let mut by_topic: BTreeMap<&str, Vec<ryggrad_log::Stretch>> = BTreeMap::new();
     for Stretch { partition, from, to, .. } in stretches {
         counted.matching.insert(partition.clone(), 0);
@@ -64,7 +70,7 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
         let mut echoes = Echoes::starting_at(stretches.iter().map(|stretch| (stretch.partition, stretch.from)));
         let whole = read_stretches(&context.connection, topic, &stretches, &LIMITS, |seen| -> Result<_, ryggrad_log::Error> {
             if let Seen::Record(lent) = seen {
-                read += 1;
+                counted.read += 1;
                 let record = lent.head(topic);
                 let echo = echoes.is_echo(&record);
                 let place = Place { topic: id, partition: record.partition };
@@ -73,7 +79,7 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
                     *counted.matching.entry(partition).or_default() += 1;
                 }
             }
-            let enough = read >= RECORDS_MAX || Instant::now() >= until;
+            let enough = counted.read >= RECORDS_MAX || Instant::now() >= until;
             counted.is_whole &= !enough;
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
@@ -83,9 +89,16 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
 }
 
 impl Selection {
+    /// What a subscription gets, and of that only what passes `narrowing` too.
+    pub fn of(subscription: &Subscription, narrowing: Option<Filters>) -> Self {
+        let filters = subscription.filters.iter().cloned().chain(narrowing).collect();
+        Self { types: subscription.types.clone(), watch_list: subscription.watch_list, filters }
+    }
+
     fn wants(&self, context: &Context, record: &Record) -> bool {
         let passes = |filters: &Filters| filters.judge(&RecordAttributes(&record.log)).matches;
-        let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.filters.iter().all(passes);
-        wanted && !context.removals.withholds(record.leaving())
+        let listed = |list| context.watched.holds(list, record);
+        let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.watch_list.is_none_or(listed);
+        wanted && self.filters.iter().all(passes) && !context.removals.withholds(record.leaving())
     }
 }

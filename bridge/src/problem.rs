@@ -136,6 +136,16 @@ impl Problem {
         Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None, retry_after_s: None }
     }
 
+    /// The same, noted in the log: loudly where the bridge could not, for the curious where its caller has to mend something.
+    pub fn noted(self, what: &str, error: &str, cause: Option<String>) -> Self {
+        if self.status >= StatusCode::INTERNAL_SERVER_ERROR.as_u16() {
+            tracing::warn!(error, cause, "{what}");
+        } else {
+            tracing::debug!(error, cause, "{what}");
+        }
+        self
+    }
+
     /// 400: a cursor that is not this subscription's.
     pub fn cursor(why: &str) -> Self {
         let remedy = "leave it out to go on after what is acknowledged, or use one from an answer for this subscription";

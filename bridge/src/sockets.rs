@@ -1,38 +1,49 @@
 //! Which WebSocket connections are open: one for each subscription, and so many in all.
 //!
-//! Must never keep two connections of one subscription: the newer takes over.
+//! Must never keep two connections of one subscription: the newer takes over, once the older has said its last.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// All of them.
 pub struct Sockets {
     max: usize,
-    open: Mutex<HashMap<Uuid, (u64, CancellationToken)>>,
+    open: Mutex<HashMap<Uuid, Open>>,
     /// How many there are, those included that were told to close and have not yet.
     count: watch::Sender<usize>,
     gauge: Gauge,
-    next: Mutex<u64>,
 }
+
+/// The connections of one subscription: one that goes on, and those before it that have not ended yet.
+struct Open {
+    places: usize,
+    /// Ends the newest.
+    newest: CancellationToken,
+    turn: Turn,
+}
+
+/// Whoever holds it talks with the receiver.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// A place among them, until it is dropped.
 pub struct Place {
     sockets: Arc<Sockets>,
     subscription: Uuid,
-    number: u64,
     replaced: CancellationToken,
+    turn: Turn,
+    held: Option<OwnedMutexGuard<()>>,
 }
 
 impl Sockets {
     /// None yet, and at most so many.
     pub fn new(max: usize, gauge: Gauge) -> Self {
-        Self { max, open: Mutex::default(), count: watch::Sender::new(0), gauge, next: Mutex::new(0) }
+        Self { max, open: Mutex::default(), count: watch::Sender::new(0), gauge }
     }
 
     /// A place for a new connection, which takes over from the one before. `None` if there are too many.
@@ -47,16 +58,15 @@ impl Sockets {
             return None;
         }
         self.gauge.inc();
-        let number = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            *next += 1;
-            *next
-        };
+        let mut all = self.lock();
+        let first = || Open { places: 0, newest: CancellationToken::new(), turn: Turn::default() };
+        let open = all.entry(subscription).or_insert_with(first);
         let replaced = CancellationToken::new();
-        if let Some((_, before)) = self.lock().insert(subscription, (number, replaced.clone())) {
-            before.cancel();
-        }
-        Some(Place { sockets: Arc::clone(self), subscription, number, replaced })
+        std::mem::replace(&mut open.newest, replaced.clone()).cancel();
+        open.places += 1;
+        let turn = Arc::clone(&open.turn);
+        drop(all);
+        Some(Place { sockets: Arc::clone(self), subscription, replaced, turn, held: None })
     }
 
     /// Waits until all have closed, for so long at most.
@@ -66,12 +76,18 @@ impl Sockets {
         let _ = tokio::time::timeout(within, count.wait_for(|count| *count == 0)).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, (u64, CancellationToken)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
+    /// Waits until the connections before it have ended, for so long at most: whether they have.
+    pub async fn take_turn(&mut self, within: Duration) -> bool {
+        self.held = tokio::time::timeout(within, Arc::clone(&self.turn).lock_owned()).await.ok();
+        self.held.is_some()
+    }
+
     /// Resolves when a newer connection has taken over.
     pub async fn replaced(&self) {
         self.replaced.cancelled().await;
@@ -80,11 +96,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.sockets.lock();
-        if open.get(&self.subscription).is_some_and(|(number, _)| *number == self.number) {
-            open.remove(&self.subscription);
+        let mut all = self.sockets.lock();
+        if let Some(open) = all.get_mut(&self.subscription) {
+            open.places -= 1;
+            if open.places == 0 {
+                all.remove(&self.subscription);
+            }
         }
-        drop(open);
+        drop(all);
         self.sockets.gauge.dec();
         self.sockets.count.send_modify(|count| *count -= 1);
     }
@@ -98,12 +117,15 @@ mod tests {
     async fn the_newer_takes_over_and_the_number_is_bounded() {
         let sockets = Arc::new(Sockets::new(2, Gauge::default()));
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let first = sockets.enter(one).unwrap();
-        let second = sockets.enter(one).unwrap();
+        let mut first = sockets.enter(one).unwrap();
+        assert!(first.take_turn(Duration::MAX).await);
+        let mut second = sockets.enter(one).unwrap();
         first.replaced().await;
         assert!(sockets.enter(other).is_none(), "the first has not closed yet");
+        assert!(!second.take_turn(Duration::ZERO).await, "it is still the first one's turn");
         drop(first);
         assert!(sockets.lock().contains_key(&one) && !second.replaced.is_cancelled());
+        assert!(second.take_turn(Duration::MAX).await);
         let third = sockets.enter(other).unwrap();
         assert_eq!(sockets.gauge.get(), 2);
         sockets.closed(Duration::ZERO).await;

@@ -41,6 +41,12 @@ pub struct Telemetry {
     pub replays: Gauge,
     /// Partitions in which a subscription went back.
     pub rewinds: Counter,
+    /// Records read for previews.
+    pub preview_records: Counter,
+    /// How long counting for a preview takes, waiting included.
+    pub preview_seconds: Histogram,
+    /// Previews that reached a limit (`counting::RECORDS_MAX`, `TIME_MAX`) before their end.
+    pub previews_cut_short: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
     /// Watch lists; the limit is `watch_lists_max`.
@@ -67,6 +73,8 @@ pub struct Telemetry {
     pub subscriptions: Gauge,
     /// Open WebSocket connections; the limit is `sockets_max`.
     pub sockets: Gauge,
+    /// Connections that began before the end of the one that they took over from.
+    pub socket_takeovers_late: Counter,
     /// Idempotency keys that count; the limit is `idempotency_keys_max`.
     pub idempotency_keys: Gauge,
     /// Requests that got the first answer again.
@@ -98,6 +106,9 @@ impl Telemetry {
             filter_errors: Counter::default(),
             replays: Gauge::default(),
             rewinds: Counter::default(),
+            preview_records: Counter::default(),
+            preview_seconds: seconds(),
+            previews_cut_short: Counter::default(),
             removed_keys: Gauge::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
@@ -111,6 +122,7 @@ impl Telemetry {
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
             sockets: Gauge::default(),
+            socket_takeovers_late: Counter::default(),
             idempotency_keys: Gauge::default(),
             idempotency_replays: Counter::default(),
             in_flight: Gauge::default(),
@@ -134,6 +146,9 @@ impl Telemetry {
         bridge.register("filter_errors", "Filter expressions that met an error; none of them matched", metrics.filter_errors.clone());
         bridge.register("replays_running", "Running replays", metrics.replays.clone());
         bridge.register("rewinds", "Partitions in which a subscription went back", metrics.rewinds.clone());
+        bridge.register("preview_records", "Records read for previews", metrics.preview_records.clone());
+        bridge.register_with_unit("preview", "Duration of counting for a preview", Unit::Seconds, metrics.preview_seconds.clone());
+        bridge.register("previews_cut_short", "Previews that reached a limit before their end", metrics.previews_cut_short.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());
@@ -147,6 +162,8 @@ impl Telemetry {
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
         bridge.register("sockets", "Open WebSocket connections", metrics.sockets.clone());
+        let late = "Connections that began before the end of the one that they took over from";
+        bridge.register("socket_takeovers_late", late, metrics.socket_takeovers_late.clone());
         bridge.register("idempotency_keys", "Idempotency keys that count", metrics.idempotency_keys.clone());
         bridge.register("idempotency_replays", "Requests that got the first answer again", metrics.idempotency_replays.clone());
         bridge.register("in_flight", "Attempts under way", metrics.in_flight.clone());

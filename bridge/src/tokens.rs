@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ryggrad_bridge_core::idempotency::KEPT_MS;
+use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::role::Roles;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ impl Tokens {
         expires_at: jiff::Timestamp,
     ) -> Result<(Token, String), ryggrad_log::Error> {
         let mut known = self.known.write().await;
-        let lost = |there: &Token| !there.revoked && created_at.as_millisecond() - there.created_at.as_millisecond() < KEPT_MS;
+        let lost = |there: &Token| !there.revoked && is_repeated(Some(there.created_at), created_at);
         let id = id.filter(|id| known.get(&id.to_string()).is_none_or(lost)).unwrap_or_else(Uuid::now_v7);
         let secret = hexadecimal::encode(&rand::random::<[u8; 32]>());
         let token = Token { id, organisation, roles, description, created_at, expires_at, revoked: false, hash: hash(&secret) };

@@ -96,15 +96,20 @@ impl Events {
             value["partition"] = json!(stands.partition);
             value["offset"] = json!(stands.offset);
         }
+        self.tell_removal(key, Some(value)).await;
+        published
+    }
+
+    /// Tells that a key was removed, or takes that back; its event is nobody's matter here.
+    pub async fn tell_removal(&self, key: &str, value: Option<Value>) {
         let removal = EncodedRecord {
             topic: REMOVED.to_owned(),
             partition: Some(0),
             key: format!("{VIRKSOMHET}/{key}"),
-            value: Some(value.to_string().into_bytes()),
+            value: value.map(|value| value.to_string().into_bytes()),
             headers: Headers::default(),
         };
         self.appender.append(&removal).await.expect("the removal is told");
-        published
     }
 
     async fn end_with(&self, mut records: Vec<EncodedRecord>) {

@@ -147,6 +147,9 @@ async fn a_tag_guards_what_it_names() {
         assert_eq!((refused.status, &refused.json()["type"]), (412, &json!("urn:ryggrad:error:precondition")), "{stale}");
         assert_eq!(guarded(Method::DELETE, stale, json!(null)).await.status, 412, "{stale}");
     }
+    // That is the caller's matter: the operator is not woken for it.
+    let log = std::fs::read_to_string(scenario.folder.path().join("bridge.log")).unwrap();
+    assert!(!log.contains("WARN"), "{log}");
     assert_eq!(call(Method::GET, &path, None).await.header("etag"), second, "what is refused changes nothing");
     let changed = guarded(Method::PATCH, &format!("\"other\", {second}"), change).await;
     assert_eq!((changed.status, &changed.json()["description"]), (200, &json!("ny")));

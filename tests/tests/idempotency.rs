@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 const SUBSCRIPTIONS: &str = "/v1/subscriptions";
 const TOKENS: &str = "/v1/tokens";
+const WATCH_LISTS: &str = "/v1/watch-lists";
 
 /// Requests with keys that are under way when the bridge is killed.
 const AT_ONCE: usize = 40;
@@ -151,12 +152,10 @@ async fn a_kill_makes_nothing_twice_and_loses_no_answer_that_was_given() {
     for round in 0..if full() { 20 } else { 5 } {
         let kill_after_ms = random.random_range(0..250);
         let names: Vec<String> = (0..AT_ONCE).map(|number| format!("{round}-{number}")).collect();
-        let bodies = |number: usize| {
-            if number.is_multiple_of(4) {
-                (TOKENS, &operator, json!({"organisation": ORGANISATION}))
-            } else {
-                (SUBSCRIPTIONS, &own, asked())
-            }
+        let bodies = |number: usize| match number % 4 {
+            0 => (TOKENS, &operator, json!({"organisation": ORGANISATION})),
+            1 => (WATCH_LISTS, &own, json!({"domain": "organisasjonsnummer"})),
+            _ => (SUBSCRIPTIONS, &own, asked()),
         };
         let firsts = join_all(names.iter().enumerate().map(|(number, name)| async move {
             let (path, caller, body) = bodies(number);
@@ -169,7 +168,8 @@ async fn a_kill_makes_nothing_twice_and_loses_no_answer_that_was_given() {
         let (firsts, ()) = tokio::join!(firsts, killing);
         bridge = scenario.bridge(&[]);
         own.ready().await;
-        let there: BTreeSet<String> = ids(&own, SUBSCRIPTIONS, "subscriptions").await;
+        let mut there = ids(&own, SUBSCRIPTIONS, "subscriptions").await;
+        there.extend(ids(&own, WATCH_LISTS, "watch_lists").await);
         for (number, (name, first)) in names.iter().zip(firsts).enumerate() {
             let (path, caller, body) = bodies(number);
             let again = post(caller, path, name, &body).await;
@@ -187,7 +187,8 @@ async fn a_kill_makes_nothing_twice_and_loses_no_answer_that_was_given() {
         println!("killed after {kill_after_ms} ms: {broken_off} of {keys} broken off so far, {remade} of them after they were done");
     }
     assert!(broken_off > 0 && broken_off < keys, "{broken_off} of {keys} broken off: the kills show little");
-    let made = ids(&own, SUBSCRIPTIONS, "subscriptions").await.len() + ids(&operator, TOKENS, "tokens").await.len() - tokens_before;
+    let tokens = ids(&operator, TOKENS, "tokens").await.len() - tokens_before;
+    let made = tokens + ids(&own, SUBSCRIPTIONS, "subscriptions").await.len() + ids(&own, WATCH_LISTS, "watch_lists").await.len();
     assert_eq!(made, keys, "one thing for each key");
 }
 
@@ -201,6 +202,15 @@ async fn what_was_made_is_found_again_though_its_answer_is_lost() {
     let issue = json!({"organisation": OTHER_ORGANISATION});
     let made = post(&own, SUBSCRIPTIONS, "k", &asked()).await.json();
     let issued = post(&operator, TOKENS, "k", &issue).await.json();
+    let listing = json!({"domain": "organisasjonsnummer"});
+    let listed = post(&own, WATCH_LISTS, "kl", &listing).await.json();
+    // Two replays, of which the one that was made last is shown first.
+    let replays = format!("{SUBSCRIPTIONS}/{}/replays", made["id"].as_str().unwrap());
+    let replay = json!({"from": "beginning"});
+    let mut begun = Vec::new();
+    for key in ["k1", "k2"] {
+        begun.insert(0, post(&own, &replays, key, &replay).await.json()["id"].clone());
+    }
     assert_eq!(bridge.stop().await, Some(0));
     std::fs::remove_dir_all(scenario.data().join("cursors")).unwrap();
     let _bridge = scenario.bridge(&[]);
@@ -217,6 +227,13 @@ async fn what_was_made_is_found_again_though_its_answer_is_lost() {
     assert_eq!(operator.with_token(issued["token"].as_str()).get(SUBSCRIPTIONS).await.0, 401);
     assert_eq!(operator.with_token(reissued["token"].as_str()).get(SUBSCRIPTIONS).await.0, 200);
     assert_eq!(ids(&operator, TOKENS, "tokens").await.len(), 2);
+    assert_eq!(post(&own, WATCH_LISTS, "kl", &listing).await.json(), listed);
+    assert_eq!(ids(&own, WATCH_LISTS, "watch_lists").await.len(), 1);
+    for (key, id) in [("k2", &begun[0]), ("k1", &begun[1])] {
+        assert_eq!(post(&own, &replays, key, &replay).await.json()["id"], *id);
+    }
+    let (_, shown) = own.get(&replays).await;
+    assert_eq!(shown["replays"].as_array().unwrap().iter().map(|replay| replay["id"].clone()).collect::<Vec<_>>(), begun, "{shown}");
     // Another request with that key is another thing.
     let mut other = asked();
     other["description"] = json!("en annen");

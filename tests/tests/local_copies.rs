@@ -23,7 +23,7 @@ use ryggrad_tests::random::seeded;
 use ryggrad_tests::scenario::Scenario;
 use ryggrad_tests::topic::{VIRKSOMHET, read_all};
 use ryggrad_tests::{full, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const HERE: &str = "0301";
 const ELSEWHERE: &str = "4601";
@@ -97,6 +97,34 @@ impl Story {
         let key = self.key_here();
         let gone = self.events.remove(&key, true).await;
         self.note(&[gone], false);
+    }
+
+    /// A removal that is told while copies follow: no older state of its key gets in, until it is taken back.
+    async fn tell_of_a_removal(&mut self, scenario: &Scenario, keepers: &[Keeper]) {
+        let key = self.key_here();
+        let records = read_all(&scenario.connection(), VIRKSOMHET).await;
+        let partition = records.iter().find(|record| record.key.as_deref() == Some(&*key)).unwrap().partition;
+        // Far ahead, so that every state is an older one.
+        let removal = json!({"topic": VIRKSOMHET, "key": key, "partition": partition, "offset": 1_000_000_000});
+        for (what, told) in [("passes over", Some(removal)), ("keeps again", None)] {
+            let is_removed = told.is_some();
+            self.events.tell_removal(&key, told).await;
+            for keeper in keepers {
+                // Nothing says when it has heard: it is asked again and again.
+                let deadline = Instant::now() + Duration::from_secs(60);
+                loop {
+                    self.settle(vec![key.clone()], true).await;
+                    if is_removed {
+                        self.here.remove(&key);
+                    }
+                    let what = format!("{} {what} the key", keeper.name);
+                    if wait::held(&what, 3, || async { (keeper.units().await == self.here).then_some(()) }).await.is_some() {
+                        break;
+                    }
+                    assert!(Instant::now() < deadline, "{what}");
+                }
+            }
+        }
     }
 }
 
@@ -221,6 +249,7 @@ async fn every_example_keeps_its_copy_right_through_kills_and_compaction() {
         keeper.has_caught_up().await;
         keeper.holds(&story.here).await;
     }
+    story.tell_of_a_removal(&scenario, &keepers).await;
     for round in 0..if full() { 30 } else { 4 } {
         // Each dies at a moment of its own and misses a deletion, a removal and a move.
         for keeper in &mut keepers {

@@ -122,6 +122,11 @@ async fn a_rewind_brings_everything_once_more_under_other_names() {
     let (code, out, said) = ground.command(&["subscriptions", "rewind", &ground.id, "--to", "beginning"]).await;
     assert!(code == Some(0) && out.contains("MATCHING") && said.contains("delivered: 40") && said.contains("--execute"), "{out}{said}");
     assert_eq!(ground.names().values().map(HashSet::len).sum::<usize>(), 40);
+    let metrics = ground.caller.raw(reqwest::Method::GET, "/metrics", &[], "").await.text;
+    // One over HTTP, one of the command line.
+    for line in ["preview_seconds_count 2", "preview_records_total 80", "previews_cut_short_total 0"] {
+        assert!(metrics.lines().any(|found| found == format!("ryggrad_bridge_{line}")), "{line}: {metrics}");
+    }
 
     // What is wrong is named, and nobody else gets near it.
     for (to, pointer) in [
@@ -238,7 +243,11 @@ async fn a_replay_brings_its_part_marked_and_survives_a_kill() {
     let preview = ground.call("replays", with(json!({"preview": true}))).await;
     let counted: u64 = preview["partitions"].as_array().unwrap().iter().map(|one| one["matching"].as_u64().unwrap()).sum();
     assert_eq!(counted, 20, "{preview}");
-    assert_eq!(ground.caller.get(&format!("{}/replays", ground.path)).await.1, json!({"replays": []}), "a preview begins nothing");
+    assert_eq!(
+        ground.caller.get(&format!("{}/replays", ground.path)).await.1,
+        json!({"replays": [], "next": null}),
+        "a preview begins nothing"
+    );
 
     // Ten a second: it is killed in the middle, and goes on by itself; what is live is not held up.
     let replay = ground.call("replays", asked.clone()).await["id"].as_str().unwrap().to_owned();
@@ -300,6 +309,16 @@ async fn a_cancelled_replay_stops_within_a_second_and_the_command_line_follows_o
     assert_eq!(of_replay(&ground, &slow).len(), came, "nothing came after the cancellation");
     let (code, out, said) = ground.command(&["subscriptions", "replays", &ground.id]).await;
     assert!(code == Some(0) && out.matches("cancelled").count() == 2 && out.contains("finished"), "{out}{said}");
+    let (mut shown, mut after) = (Vec::new(), String::new());
+    loop {
+        let (_, page) = ground.caller.get(&format!("{}/replays?limit=1{after}", ground.path)).await;
+        let [one] = page["replays"].as_array().unwrap().as_slice() else { panic!("a page has one: {page}") };
+        shown.push(one["id"].as_str().unwrap().to_owned());
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!((shown.len(), &shown[1..]), (3, &[second.clone(), slow.clone()][..]), "newest first");
+    assert_eq!(ground.caller.get(&format!("{}/replays?after=x", ground.path)).await.0, 422);
 
     // The same expression selects for other targets.
     let selected = ["replay", VIRKSOMHET, "--sql", &format!("subject = '{}'", key(7)), "--kafka", &kafka];

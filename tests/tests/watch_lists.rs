@@ -89,6 +89,11 @@ async fn only_events_of_listed_keys_come_and_no_key_is_shown() {
     takes(&witness, "the witness has everything", &ids(&published, &all)).await;
     let mut expected = ids(&published, &all[..5]);
     takes(&narrow, "listed keys from the log", &expected).await;
+    for (call, point) in [("rewind", "to"), ("replays", "from")] {
+        let (_, preview) = caller.post(&format!("/v1/subscriptions/{id}/{call}"), json!({point: "beginning", "preview": true})).await;
+        let matching = preview["partitions"].as_array().unwrap().iter().map(|one| one["matching"].as_u64().unwrap());
+        assert_eq!(matching.sum::<u64>(), 5, "a preview counts listed keys alone: {preview}");
+    }
 
     // From the tail, by what is listed at the time; nothing is made up for.
     let steps: [(&[String], &[String], &[usize]); 3] = [

@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 const EVENTS: usize = 300;
 const KEYS: u32 = 20;
+/// Messages that a bridge does not read at once.
+const CHATTER: usize = 1_000;
 
 /// A connection, its protocol's first word heard, for what stock clients do not do.
 async fn ryggrad(caller: &Caller, id: &str) -> (Socket, Value) {
@@ -198,6 +200,30 @@ async fn a_connection_ends_with_a_reason() {
     let (mut sixth, _) = ryggrad(&caller, &id).await;
     let (stopped, code) = tokio::join!(bridge.stop(), code(&mut sixth));
     assert_eq!((stopped, code), (Some(0), 1001));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_connection_begins_behind_all_that_the_older_one_has_said() {
+    let scenario = Scenario::start().await;
+    let _bridge = scenario.bridge(&[]);
+    let caller = scenario.subscriber(ORGANISATION).await;
+    publish(&mut Events::start(&scenario.connection()).await, 10).await;
+    let id = subscribe(&caller, "websocket", "beginning").await;
+    let (mut older, hello) = ryggrad(&caller, &id).await;
+    assert_eq!(hello["acknowledged"], 0);
+    for number in 1..=10 {
+        older.say(json!({"type": "credit", "events": 1})).await;
+        assert_eq!(next_of(&mut older, "event").await["number"], number);
+        // The acknowledgement stands behind much that has to be read first.
+        for _ in 0..CHATTER {
+            older.0.feed(Message::Text(json!({"type": "heartbeat"}).to_string().into())).await.unwrap();
+        }
+        older.say(json!({"type": "ack", "through": number})).await;
+        let (newer, hello) = ryggrad(&caller, &id).await;
+        assert_eq!(hello["acknowledged"], number);
+        assert_eq!(code(&mut older).await, 4409);
+        older = newer;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

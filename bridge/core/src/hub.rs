@@ -326,18 +326,33 @@ impl Hub {
 
     /// The same, with the record that the machine may want kept.
     fn drive_with(&mut self, now_ms: u64, id: MemberId, input: machine::Input, record: Option<&Arc<Record>>, actions: &mut Vec<Action>) {
+        let owner = self.members.get(&id).and_then(|member| member.owner);
+        let lent = owner.and_then(|owner| self.lend(now_ms, owner, actions));
         let Some(member) = self.members.get_mut(&id) else { return };
         let mut out = std::mem::take(&mut self.machine_actions);
+        member.machine.lend(lent);
         member.machine.step(now_ms, input, &mut out);
+        let left = member.machine.lent();
         let hungry = makes_room(input) && !member.detached.is_empty() && member.has_room();
         for action in out.drain(..) {
             self.act(id, action, record, actions);
         }
         self.machine_actions = out;
+        if let (Some(owner), Some(left)) = (owner.and_then(|owner| self.members.get_mut(&owner)), left) {
+            owner.machine.set_rate(left);
+        }
         if hungry {
             self.make_hungry(id);
         }
         self.note(id);
+    }
+
+    /// What is left of a subscription's rate for its replays, after it has taken what it wants now.
+    fn lend(&mut self, now_ms: u64, owner: MemberId, actions: &mut Vec<Action>) -> Option<machine::Rate> {
+        if self.members.get(&owner)?.machine.wake_at_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.drive(now_ms, owner, machine::Input::Tick, actions);
+        }
+        Some(self.members.get(&owner)?.machine.rate())
     }
 
     fn act(&mut self, id: MemberId, action: machine::Action, record: Option<&Arc<Record>>, actions: &mut Vec<Action>) {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -46,6 +47,12 @@ impl Asked {
     pub fn new_id(&self) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, &[self.key, self.fingerprint].concat())
     }
+}
+
+/// Whether something of a derived id was made by a request that is repeated now. What is older than any kept
+/// answer has nothing to do with it.
+pub fn is_repeated(created_at: Option<Timestamp>, now: Timestamp) -> bool {
+    created_at.is_some_and(|created_at| now.as_millisecond() - created_at.as_millisecond() < KEPT_MS)
 }
 
 /// Of parts that can't run into each other.

@@ -24,7 +24,8 @@ use attempts::UnderWay;
 use books::Books;
 use intake::Intake;
 use lanes::{AttemptMap, Held, LaneId, LaneMap, LaneState};
-use rate::Rate;
+pub use rate::Rate;
+use rate::Rates;
 
 pub use exchange::{Action, Commit, DeadLetter, Delivery, DisableReason, Input, Limits, Mode, Numbering, Policy, Verdict, WaitingLane};
 pub use lanes::lane_alone;
@@ -38,7 +39,7 @@ pub struct Machine {
     mode: Mode,
     books: Books,
     intake: Intake,
-    rate: Rate,
+    rates: Rates,
     lanes: LaneMap,
     ready: VecDeque<LaneId>,
     /// Lanes whose head is in the commit that is out, and in the next.
@@ -97,7 +98,7 @@ impl Machine {
             mode,
             books: Books::new(numbering, cursors),
             intake: Intake::new(&limits),
-            rate: Rate::new(limits.attempts_per_minute_max),
+            rates: Rates { own: Rate::new(limits.attempts_per_minute_max), lent: None },
             lanes: LaneMap::default(),
             ready: VecDeque::new(),
             committing: Vec::new(),
@@ -139,6 +140,26 @@ impl Machine {
         self.rewind(actions);
         self.dispatch(now_ms, actions);
         self.look_again(actions);
+    }
+
+    /// What is left of its attempts a minute.
+    pub fn rate(&self) -> Rate {
+        self.rates.own
+    }
+
+    /// The same after another machine has drawn from it.
+    pub fn set_rate(&mut self, rate: Rate) {
+        self.rates.own = rate;
+    }
+
+    /// The next step's attempts draw from this rate as well.
+    pub fn lend(&mut self, rate: Option<Rate>) {
+        self.rates.lent = rate;
+    }
+
+    /// What is left of the rate that was lent.
+    pub fn lent(&self) -> Option<Rate> {
+        self.rates.lent
     }
 
     /// Where a partition has to be read from, by a reader that starts now.
@@ -191,7 +212,7 @@ impl Machine {
             return None;
         }
         let line_moves = !self.ready.is_empty() && self.attempts.len() < self.limits.in_flight_max && self.rewinding.is_empty();
-        let line = line_moves.then(|| self.throttled_until_ms.max(self.rate.next_ms()));
+        let line = line_moves.then(|| self.throttled_until_ms.max(self.rates.next_ms()));
         let timer = self.timers.first().map(|(due_ms, _)| *due_ms);
         [line, timer].into_iter().flatten().min()
     }
@@ -313,7 +334,7 @@ impl Machine {
         self.limits = limits;
         self.policy = policy;
         self.intake.set(&limits);
-        self.rate.set(now_ms, limits.attempts_per_minute_max);
+        self.rates.own.set(now_ms, limits.attempts_per_minute_max);
         if fetched == fetches {
             return;
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use crate::filter::Filters;
 use crate::rewind::{Extent, POINTS, Partition, Point, Stretch, parse_flag};
 use crate::settings::{Format, OnExhausted, Settings};
 use crate::subscription::{Fault, Subscription, TYPES_MAX};
+use crate::whole_number::whole_number;
 
 /// Events a minute, unless the request says otherwise.
 pub const EVENTS_PER_MINUTE_DEFAULT: u32 = 6_000;
@@ -68,7 +70,8 @@ impl ReplayRequest {
         let filters = members.get("filters").and_then(|value| Filters::parse(value, "/filters", &mut faults));
         let given = members.get("events_per_minute_max").filter(|value| !value.is_null());
         let rate = given.map_or(Some(EVENTS_PER_MINUTE_DEFAULT), |value| {
-            value.as_u64().filter(|rate| EVENTS_PER_MINUTE.contains(rate)).and_then(|rate| u32::try_from(rate).ok())
+            let rate = whole_number(value).and_then(|rate| u64::try_from(rate).ok());
+            rate.filter(|rate| EVENTS_PER_MINUTE.contains(rate)).and_then(|rate| u32::try_from(rate).ok())
         });
         if rate.is_none() {
             let (least, most) = (EVENTS_PER_MINUTE.start(), EVENTS_PER_MINUTE.end());
@@ -123,18 +126,18 @@ fn both(one: Option<Filters>, other: Option<Filters>) -> Option<Filters> {
 }
 
 /// What a replay reads in each partition of its subscription; nothing where it begins and ends at
-/// once. `from` and `to` are what is known of the partitions for either point. A moment outside
-/// the log is its nearest end; an offset outside is a fault.
+/// once. `known` is what there is, with what `from` means there; `to` is what a time to end at means.
+/// A moment outside the log is its nearest end; an offset outside is a fault.
 pub fn stretches(
     request: &ReplayRequest,
-    from: &BTreeMap<Partition, Extent>,
-    to: &BTreeMap<Partition, Extent>,
+    known: &BTreeMap<Partition, Extent>,
+    to: &BTreeMap<Partition, i64>,
 ) -> Result<Vec<Stretch>, Vec<Fault>> {
     let mut faults = Vec::new();
     for (name, point) in [("from", Some(&request.from)), ("to", request.to.as_ref())] {
         let Some(Point::Offsets(offsets)) = point else { continue };
         for (index, (partition, offset)) in offsets.iter().enumerate() {
-            match from.get(partition) {
+            match known.get(partition) {
                 None => faults.push(Fault::new(format!("/{name}/{index}"), "is no partition of the subscription's topics")),
                 Some(Extent { low, high, .. }) if !(low..=high).contains(&offset) => {
                     faults.push(Fault::new(
@@ -154,7 +157,8 @@ pub fn stretches(
         let until = match &request.to {
             None => high,
             Some(Point::Offsets(offsets)) => offsets.get(partition).copied().unwrap_or(high),
-            Some(Point::Beginning | Point::Time(_)) => to.get(partition).map_or(high, |extent| extent.at_point).clamp(low, high),
+            Some(Point::Beginning) => low,
+            Some(Point::Time(_)) => to.get(partition).map_or(high, |offset| (*offset).clamp(low, high)),
         };
         let from = match &request.from {
             Point::Offsets(offsets) => offsets.get(partition).copied().unwrap_or(until),
@@ -162,7 +166,7 @@ pub fn stretches(
         };
         Stretch { partition: partition.clone(), extent: *extent, from: from.min(until), to: until }
     };
-    Ok(from.iter().map(stretch).collect())
+    Ok(known.iter().map(stretch).collect())
 }
 
 /// How a replay stands.
@@ -230,6 +234,11 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Where it stands among others: the time at which it began, in nanoseconds since 1970, and its id.
+    pub fn age(&self) -> (i128, Uuid) {
+        (self.started_at.parse().map_or(0, Timestamp::as_nanosecond), self.id)
+    }
+
     /// The subscription that the bridge runs for it: the same owner, endpoint and format, less of
     /// the log, and slower.
     pub fn runs_as(&self, subscription: &Subscription) -> Subscription {
@@ -282,6 +291,7 @@ mod tests {
     fn a_request_says_what_it_wants_and_every_fault_is_told() {
         let asked = request(json!({"from": "beginning", "to": "now", "types": ["a.*", "b"], "filters": [{"sql": "TRUE"}]}));
         assert_eq!((asked.to, asked.events_per_minute_max, asked.preview), (None, EVENTS_PER_MINUTE_DEFAULT, false));
+        assert_eq!(request(json!({"from": "beginning", "events_per_minute_max": 6e1})).events_per_minute_max, 60);
         for (body, expected) in [
             (json!(1), vec![""]),
             (json!({}), vec!["/from"]),
@@ -298,14 +308,16 @@ mod tests {
     #[test]
     fn stretches_are_cut_to_the_log_and_offsets_outside_are_faults() {
         let extent = |at_point| Extent { low: 10, high: 100, position: 50, at_point };
-        let known = |at: [i64; 2]| BTreeMap::from([(partition(0), extent(at[0])), (partition(1), extent(at[1]))]);
+        let both = |at: [i64; 2]| BTreeMap::from([(partition(0), at[0]), (partition(1), at[1])]);
+        let known = |at| both(at).into_iter().map(|(partition, at)| (partition, extent(at))).collect();
         let time = || "2026-01-31T08:00:00Z";
         let found = |body: Value, from: [i64; 2], to: [i64; 2]| {
-            let found = stretches(&request(body), &known(from), &known(to));
+            let found = stretches(&request(body), &known(from), &both(to));
             found.map(|found| found.iter().map(|one| (one.from, one.to)).collect::<Vec<_>>()).map_err(|faults| faults.len())
         };
         assert_eq!(found(json!({"from": "beginning"}), [10, 10], [0, 0]), Ok(vec![(10, 100), (10, 100)]));
         assert_eq!(found(json!({"from": time(), "to": time()}), [0, 60], [40, 50]), Ok(vec![(10, 40), (50, 50)]));
+        assert_eq!(found(json!({"from": time(), "to": "beginning"}), [40, 60], [0, 0]), Ok(vec![(10, 10), (10, 10)]));
         let offset = |partition: i32, offset: i64| json!([{"topic": "t", "partition": partition, "offset": offset}]);
         assert_eq!(found(json!({"from": offset(1, 20), "to": offset(1, 30)}), [0, 0], [0, 0]), Ok(vec![(100, 100), (20, 30)]));
         assert_eq!(found(json!({"from": offset(0, 9), "to": offset(2, 30)}), [0, 0], [0, 0]), Err(2));

@@ -8,9 +8,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::subscription::Fault;
+use crate::whole_number::whole_number;
 
 /// Partitions that a request may name, at most.
 pub const PLACES_MAX: usize = 1_024;
+
+/// Members of an offset in a partition.
+pub const PLACE: [&str; 3] = ["topic", "partition", "offset"];
 
 const MEMBERS: [&str; 3] = ["to", "preview", "count"];
 pub(crate) const POINTS: &str = "\"beginning\", a time like 2026-01-31T08:00:00Z, or a list of {topic, partition, offset}";
@@ -98,23 +102,34 @@ fn offsets(items: &[Value], pointer: &str, faults: &mut Vec<Fault>) -> Option<Po
     let before = faults.len();
     let mut offsets = BTreeMap::new();
     for (index, item) in items.iter().enumerate() {
-        let found = item.as_object().filter(|members| members.len() == 3).and_then(|members| {
-            let topic = members.get("topic")?.as_str()?.to_owned();
-            let partition = i32::try_from(members.get("partition")?.as_u64()?).ok()?;
-            Some((Partition { topic, partition }, members.get("offset")?.as_i64().filter(|offset| *offset >= 0)?))
-        });
-        let twice = match found {
-            Some((partition, offset)) => offsets.insert(partition, offset).is_some(),
-            None => {
-                faults.push(Fault::new(format!("{pointer}/{index}"), "is an object with topic, partition and offset"));
-                false
-            }
+        let pointer = format!("{pointer}/{index}");
+        let Some(members) = item.as_object().filter(|members| members.keys().all(|name| PLACE.contains(&name.as_str()))) else {
+            faults.push(Fault::new(pointer, "is an object with topic, partition and offset"));
+            continue;
         };
-        if twice {
-            faults.push(Fault::new(format!("{pointer}/{index}"), "names a partition for the second time"));
+        let Some((partition, offset)) = parse_place(members, &pointer, faults) else { continue };
+        if offsets.insert(partition, offset).is_some() {
+            faults.push(Fault::new(pointer, "names a partition for the second time"));
         }
     }
     (faults.len() == before).then_some(Point::Offsets(offsets))
+}
+
+/// Reads an offset in a partition; what is wrong with it becomes faults.
+pub fn parse_place(members: &Map<String, Value>, pointer: &str, faults: &mut Vec<Fault>) -> Option<(Partition, i64)> {
+    let whole = |name| members.get(name).and_then(whole_number).filter(|number| *number >= 0);
+    let topic = members.get("topic").and_then(Value::as_str).map(str::to_owned);
+    let (partition, offset) = (whole("partition").and_then(|number| i32::try_from(number).ok()), whole("offset"));
+    for (name, detail, is_there) in [
+        ("topic", "is the name of a topic", topic.is_some()),
+        ("partition", "is the number of a partition", partition.is_some()),
+        ("offset", "is an offset in that partition", offset.is_some()),
+    ] {
+        if !is_there {
+            faults.push(Fault::new(format!("{pointer}/{name}"), detail));
+        }
+    }
+    Some((Partition { topic: topic?, partition: partition? }, offset?))
 }
 
 /// What is known of a partition.
@@ -188,18 +203,21 @@ mod tests {
 
     #[test]
     fn a_request_names_a_point_and_every_fault_is_told() {
-        let one = |offset| json!([{"topic": "t", "partition": 1, "offset": offset}]);
+        let one = |offset: Value| json!([{"topic": "t", "partition": 1.0, "offset": offset}]);
         let time = "2026-01-31T08:00:00Z";
         for (body, expected) in [
             (json!({"to": "beginning"}), Ok((Point::Beginning, false))),
             (json!({"to": time, "preview": true}), Ok((Point::Time(time.parse().unwrap()), true))),
-            (json!({"to": one(5)}), Ok((Point::Offsets([(partition(1), 5)].into()), false))),
+            (json!({"to": one(json!(5))}), Ok((Point::Offsets([(partition(1), 5)].into()), false))),
+            (json!({"to": one(json!(5.0))}), Ok((Point::Offsets([(partition(1), 5)].into()), false))),
             (json!([]), Err(vec![""])),
             (json!({}), Err(vec!["/to"])),
             (json!({"to": "now", "preview": 1, "x": 1}), Err(vec!["/x", "/to", "/preview"])),
             (json!({"to": []}), Err(vec!["/to"])),
-            (json!({"to": one(-1)}), Err(vec!["/to/0"])),
-            (json!({"to": [one(1)[0], one(2)[0], 3]}), Err(vec!["/to/1", "/to/2"])),
+            (json!({"to": one(json!(-1))}), Err(vec!["/to/0/offset"])),
+            (json!({"to": [{"topic": 1, "partition": 1.5}]}), Err(vec!["/to/0/topic", "/to/0/partition", "/to/0/offset"])),
+            (json!({"to": [{"topic": "t", "partition": 1, "offset": 1, "x": 1}]}), Err(vec!["/to/0"])),
+            (json!({"to": [one(json!(1))[0], one(json!(2))[0], 3]}), Err(vec!["/to/1", "/to/2"])),
         ] {
             let found = RewindRequest::parse(&body).map(|request| (request.to, request.preview)).map_err(pointers);
             assert_eq!(found, expected.map_err(|names: Vec<&str>| names.into_iter().map(str::to_owned).collect()), "{body}");

@@ -9,9 +9,9 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use ryggrad_bridge_core::rewind::{PLACE, Partition, parse_place};
 use ryggrad_bridge_core::settings::Order;
 use ryggrad_bridge_core::subscription::{Fault, Subscription};
-use ryggrad_bridge_core::whole_number::whole_number;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -23,7 +23,6 @@ use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 use crate::subscriptions::{EventPlace, Selection, SetAside};
 
-const PLACE: [&str; 3] = ["topic", "partition", "offset"];
 const MEMBERS: [&str; 7] = ["topic", "partition", "offset", "key", "from", "to", "preview"];
 
 /// What was set aside, by topic, partition and offset; `next` leads on.
@@ -98,24 +97,12 @@ fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
         )]);
     };
     let mut faults = Fault::unknown_in(members, &MEMBERS);
-    let mut wrong = |name: &str, detail: &str| faults.push(Fault::new(format!("/{name}"), detail));
     let mut selection = Selection::default();
     if PLACE.iter().any(|name| members.contains_key(*name)) {
-        let topic = members.get("topic").and_then(Value::as_str);
-        let partition = members.get("partition").and_then(whole_number).and_then(|partition| i32::try_from(partition).ok());
-        let offset = members.get("offset").and_then(whole_number);
-        for (name, detail, there) in [
-            ("topic", "is the name of a topic", topic.is_some()),
-            ("partition", "is the number of a partition", partition.is_some()),
-            ("offset", "is an offset in that partition", offset.is_some()),
-        ] {
-            if !there {
-                wrong(name, detail);
-            }
-        }
-        let place = topic.zip(partition).zip(offset);
-        selection.one = place.map(|((topic, partition), offset)| EventPlace { topic: topic.to_owned(), partition, offset });
+        let place = parse_place(members, "", &mut faults);
+        selection.one = place.map(|(Partition { topic, partition }, offset)| EventPlace { topic, partition, offset });
     }
+    let mut wrong = |name: &str, detail: &str| faults.push(Fault::new(format!("/{name}"), detail));
     if let Some(key) = members.get("key") {
         selection.key = key.as_str().map(str::to_owned);
         if selection.key.is_none() {
@@ -202,7 +189,7 @@ mod tests {
         for (body, expected) in [
             (json!({}), Ok(Selection::default())),
             (json!({"key": "k", "from": time, "preview": true}), Ok(some)),
-            (json!({"topic": "t", "partition": 0, "offset": 9}), Ok(one)),
+            (json!({"topic": "t", "partition": 0, "offset": 9.0}), Ok(one)),
             (json!([]), Err(vec![""])),
             (json!({"topic": "t", "offset": "9", "x": 1}), Err(vec!["/x", "/partition", "/offset"])),
             (json!({"key": 1, "from": "x", "to": 1, "preview": 1}), Err(vec!["/key", "/from", "/to", "/preview"])),

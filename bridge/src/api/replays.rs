@@ -2,20 +2,24 @@
 //!
 //! Must never change anything in a preview.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::replay::{Replay, ReplayRequest, ReplayState};
 use ryggrad_bridge_core::rewind::Partition;
 use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
+use super::page::{Page, cursor_of, read_cursor};
 use super::rewind::shown;
 use super::sent::Sent;
 use super::subscriptions::own_posted;
@@ -26,36 +30,65 @@ use crate::problem::{Code, Problem};
 use crate::runtime::{ReplayProgress, topic_name};
 
 /// Begins a replay, or says what it would bring.
-pub async fn begin(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Response, Problem> {
+pub async fn begin(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    id: Id,
+    DerivedId(derived): DerivedId,
+    body: Sent,
+) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
     let request = ReplayRequest::parse(&body.json()?).map_err(Problem::invalid)?;
+    // Looked for first: where it ends was fixed when it began.
+    if let Some(derived) = derived
+        && let Some(begun) = ready.subscriptions.replay_begun(subscription.id, derived).await
+    {
+        let progress = ready.subscriptions.replay_progress(begun.id).await;
+        return Ok(created(&subscription, &begun, progress));
+    }
     let stretches = ready.subscriptions.plan_replay(&subscription, &request).await?;
     if request.preview {
         let mut preview = json!({"preview": true, "partitions": shown(&stretches, None)});
         if request.count {
-            let filters = subscription.filters.iter().cloned().chain(request.narrowing()).collect();
-            let counted = ready.subscriptions.count(&stretches, Selection { types: subscription.types.clone(), filters }).await?;
+            let selection = Selection::of(&subscription, request.narrowing());
+            let counted = ready.subscriptions.count(&stretches, selection).await?;
             preview["partitions"] = json!(shown(&stretches, Some(&counted)));
             preview["counted_to_the_end"] = json!(counted.is_whole);
         }
         return Ok(Json(preview).into_response());
     }
-    let replay = ready.subscriptions.begin_replay(&subscription, request, &stretches).await?;
-    let location = format!("/v1/subscriptions/{}/replays/{}", subscription.id, replay.id);
-    let body = Json(standing(&subscription, &replay, None));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    let replay = ready.subscriptions.begin_replay(&subscription, derived, request, &stretches).await?;
+    Ok(created(&subscription, &replay, None))
 }
 
-/// All replays that are remembered, the newest first.
-pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
+fn created(subscription: &Subscription, replay: &Replay, progress: Option<ReplayProgress>) -> Response {
+    let location = format!("/v1/subscriptions/{}/replays/{}", subscription.id, replay.id);
+    let body = Json(standing(subscription, replay, progress));
+    (StatusCode::CREATED, [(header::LOCATION, location)], body).into_response()
+}
+
+/// The replays that are remembered, newest first: those that begin meanwhile stand on no later page.
+pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let mut replays = Vec::new();
-    for replay in ready.subscriptions.replays(subscription.id).await {
-        replays.push(standing(&subscription, &replay, ready.subscriptions.replay_progress(replay.id).await));
+    let page = Page::read(raw.as_deref(), |text| read_place(text).map(Reverse))?;
+    let (found, next) = page.cut(ready.subscriptions.replays(subscription.id).await, |replay| Reverse(replay.age()));
+    let mut shown = Vec::new();
+    for replay in found {
+        shown.push(standing(&subscription, &replay, ready.subscriptions.replay_progress(replay.id).await));
     }
-    Ok(Json(json!({"replays": replays})))
+    Ok(Json(json!({"replays": shown, "next": next.map(|Reverse(place)| write_place(place))})))
+}
+
+/// A place in the list, as a cursor.
+fn write_place((began_at_ns, id): (i128, Uuid)) -> String {
+    format!("{began_at_ns}:{}", cursor_of(id))
+}
+
+fn read_place(text: &str) -> Option<(i128, Uuid)> {
+    let (began_at_ns, id) = text.split_once(':')?;
+    Some((began_at_ns.parse().ok()?, read_cursor(id)?))
 }
 
 /// How one stands.
@@ -138,9 +171,23 @@ pub fn describe(contract: &mut Contract) {
         .with("Location", json!({"type": "string", "format": "uri-reference"}), "The replay's address.")
         .refuses(&[Code::Limit]);
     contract.add(begin);
-    let list = operation("get", all, "listReplays", "Lists what runs and the latest that have ended, the newest first");
-    contract.add(list.answers(200, "All that are remembered.", "Replays"));
+    let list = operation("get", all, "listReplays", "Lists what runs and the latest that have ended").pages();
+    contract.add(list.answers(200, "A page of them, newest first.", "Replays"));
     contract.add(part(operation("get", one, "showReplay", "Shows how far a replay is")).answers(200, "The replay.", "Replay"));
     let cancel = operation("post", "/v1/subscriptions/{id}/replays/{replay}/cancel", "cancelReplay", "Ends a replay for good");
     contract.add(part(cancel).answers(200, "Nothing of it leaves any more.", "Replay"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_list_is_a_cursor_and_back() {
+        let place = (1_790_000_000_123_456_789, Uuid::from_u128(7 << 100 | 9));
+        assert_eq!(read_place(&write_place(place)), Some(place));
+        for text in ["", ":", "1", "1:", "1:00", "x:00000000000000000000000000000000"] {
+            assert_eq!(read_place(text), None, "{text}");
+        }
+    }
 }

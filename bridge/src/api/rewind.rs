@@ -30,8 +30,7 @@ pub async fn rewind(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, b
     if !request.count {
         return Ok(Json(json!({"preview": true, "partitions": shown(&stretches, None)})));
     }
-    let selection = Selection { types: subscription.types.clone(), filters: subscription.filters.into_iter().collect() };
-    let counted = ready.subscriptions.count(&stretches, selection).await?;
+    let counted = ready.subscriptions.count(&stretches, Selection::of(&subscription, None)).await?;
     Ok(Json(json!({"preview": true, "partitions": shown(&stretches, Some(&counted)), "counted_to_the_end": counted.is_whole})))
 }
 

@@ -22,14 +22,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::caller::{Caller, caller_of};
-use super::pull::{changed, decoded, take};
+use super::pull::{changed, decoded, not_running, take};
 use super::query::Query;
 use super::subscriptions::own_fetched;
-use super::{Id, Shared};
+use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 use crate::sockets::Place;
-use crate::subscriptions::Subscriptions;
+use crate::subscriptions::{Fetched, Subscriptions};
 
 /// Events that are asked for together.
 const PORTION_EVENTS: usize = 64;
@@ -43,6 +43,10 @@ const HEARD_TOGETHER: usize = 64;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a connection looks after itself: its token, its heartbeat.
 const TICK: Duration = Duration::from_secs(1);
+/// How long the other side may take to answer a close; what it said before that is still heard.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection waits for the end of the one that it takes over from.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens a connection.
 pub async fn open(
@@ -64,11 +68,14 @@ pub async fn open(
     let (Ok(upgrade), Some(protocol)) = (upgrade, protocol) else { return Err(Problem::upgrade()) };
     // Whoever resumes says what it has; numbers that are over are told before anything is opened.
     take(ready, subscription.id, after).await?;
-    let fetched = ready.subscriptions.fetch(subscription.id, None, 0).await.ok_or_else(super::pull::not_running)?;
-    if after.is_some_and(|after| after.number < fetched.acknowledged) {
-        return Err(Problem::passed());
+    // Whoever is refused takes nothing over.
+    begins_behind(ready, subscription.id, after).await?;
+    let mut place = shared.sockets.enter(subscription.id).ok_or_else(|| Problem::limit("this bridge holds no more sockets".to_owned()))?;
+    // What the receiver says last over the connection before counts before this one's first word.
+    if !place.take_turn(TAKEOVER_TIMEOUT).await {
+        shared.telemetry.socket_takeovers_late.inc();
     }
-    let place = shared.sockets.enter(subscription.id).ok_or_else(|| Problem::limit("this bridge holds no more sockets".to_owned()))?;
+    let fetched = begins_behind(ready, subscription.id, after).await?;
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let connection = Connection {
         subscriptions: Arc::clone(&ready.subscriptions),
@@ -85,6 +92,12 @@ pub async fn open(
     let upgrade =
         upgrade.read_buffer_size(READ_BYTES).write_buffer_size(0).max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.protocols([protocol.name()]).on_upgrade(|socket| connection.serve(socket)))
+}
+
+/// Where a connection begins, unless what it would begin with was taken already.
+async fn begins_behind(ready: &Ready, id: Uuid, after: Option<PullCursor>) -> Result<Fetched, Problem> {
+    let fetched = ready.subscriptions.fetch(id, None, 0).await.ok_or_else(not_running)?;
+    if after.is_some_and(|after| after.number < fetched.acknowledged) { Err(Problem::passed()) } else { Ok(fetched) }
 }
 
 /// One open connection.
@@ -111,7 +124,20 @@ impl Connection {
             let frame = CloseFrame { code: close.code(), reason: close.reason().into() };
             // The other side answers with a close of its own, or is gone.
             if send(&mut socket, Message::Close(Some(frame))).await.is_ok() {
-                let _ = tokio::time::timeout(TICK, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.part(&mut socket, close)).await;
+            }
+        }
+    }
+
+    /// Hears the other side out. Whoever was replaced has done nothing wrong: what it acknowledges still counts.
+    async fn part(&mut self, socket: &mut WebSocket, close: Close) {
+        let counts = close == Close::Replaced && self.protocol == Protocol::Ryggrad;
+        loop {
+            let (heard, mut actions) = (socket.recv().await, Vec::new());
+            let gone = self.hear_together(socket, heard, &mut actions).is_err();
+            let faulty = counts && matches!(self.perform(socket, actions).await, Ok(Some(_)));
+            if gone || faulty {
+                return;
             }
         }
     }
@@ -131,15 +157,9 @@ impl Connection {
             if let Some(close) = self.deliver(socket, &mut news).await? {
                 return Ok(close);
             }
-            let mut actions = Vec::new();
+            let (mut actions, mut there) = (Vec::new(), Ok(()));
             tokio::select! {
-                heard = socket.recv() => {
-                    self.hear(heard, &mut actions)?;
-                    for _ in 1..HEARD_TOGETHER {
-                        let Some(heard) = socket.recv().now_or_never() else { break };
-                        self.hear(heard, &mut actions)?;
-                    }
-                }
+                heard = socket.recv() => there = self.hear_together(socket, heard, &mut actions),
                 () = changed(&mut news) => {}
                 _ = ticks.tick() => {
                     self.step(Input::Tick, &mut actions);
@@ -150,9 +170,11 @@ impl Connection {
                 () = self.place.replaced() => return Ok(Close::Replaced),
                 () = stopping.cancelled() => return Ok(Close::GoingAway),
             }
+            // Also what it said right before it went.
             if let Some(close) = self.perform(socket, actions).await? {
                 return Ok(close);
             }
+            there?;
         }
     }
 
@@ -219,6 +241,21 @@ impl Connection {
             }
         }
         Ok(closing)
+    }
+
+    /// What came, with what has come by now.
+    fn hear_together(
+        &mut self,
+        socket: &mut WebSocket,
+        first: Option<Result<Message, axum::Error>>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Gone> {
+        self.hear(first, actions)?;
+        for _ in 1..HEARD_TOGETHER {
+            let Some(heard) = socket.recv().now_or_never() else { break };
+            self.hear(heard, actions)?;
+        }
+        Ok(())
     }
 
     fn hear(&mut self, heard: Option<Result<Message, axum::Error>>, actions: &mut Vec<Action>) -> Result<(), Gone> {

@@ -24,15 +24,14 @@ use crate::subscriptions::ChangeError;
 
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
-        tracing::warn!(error = %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a change was not made");
-        match error {
+        let (said, cause) = (error.to_string(), std::error::Error::source(&error).map(ToString::to_string));
+        let problem = match error {
             ChangeError::Limit(detail) => Self::limit(detail),
             ChangeError::Precondition => Self::precondition(),
             ChangeError::Invalid(faults) => Self::invalid(faults),
-            ChangeError::Log(_) | ChangeError::Store(_) | ChangeError::Seal(_) | ChangeError::Stopped => {
-                Self::unavailable(error.to_string())
-            }
-        }
+            ChangeError::Log(_) | ChangeError::Store(_) | ChangeError::Seal(_) | ChangeError::Stopped => Self::unavailable(&*said),
+        };
+        problem.noted("a change was not made", &said, cause)
     }
 }
 

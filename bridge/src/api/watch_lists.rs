@@ -15,6 +15,7 @@ use ryggrad_bridge_core::watch_list::{WatchList, parse_new, parse_patch};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::sent::Sent;
 use super::{Id, Ready, Shared};
@@ -24,23 +25,24 @@ use crate::watch_lists::WatchListError;
 
 impl From<WatchListError> for Problem {
     fn from(error: WatchListError) -> Self {
-        tracing::warn!(error = %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a watch list was not changed");
-        match error {
+        let (said, cause) = (error.to_string(), std::error::Error::source(&error).map(ToString::to_string));
+        let problem = match error {
             WatchListError::NotFound => missing(),
             WatchListError::Limit(detail) => Self::limit(detail),
             WatchListError::Damaged | WatchListError::Log(_) | WatchListError::Seal(_) | WatchListError::Stopped => {
-                Self::unavailable(error.to_string())
+                Self::unavailable(&*said)
             }
-        }
+        };
+        problem.noted("a watch list was not changed", &said, cause)
     }
 }
 
 /// Makes a list without keys.
-pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, body: Sent) -> Result<Response, Problem> {
+pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
     let organisation = caller.subscriber()?;
     let ready = shared.ready()?;
     let new = parse_new(&body.json()?).map_err(Problem::invalid)?;
-    let list = ready.watch_lists.create(organisation, new).await?;
+    let list = ready.watch_lists.create(organisation, new, id).await?;
     let location = format!("/v1/watch-lists/{}", list.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(list.public())).into_response())
 }

@@ -5,7 +5,7 @@ use ryggrad_bridge_core::replay::{EVENTS_PER_MINUTE, EVENTS_PER_MINUTE_DEFAULT};
 use ryggrad_bridge_core::rewind::PLACES_MAX;
 use serde_json::{Value, json};
 
-use super::schemas::{count, id, object, reference, text, time, whole};
+use super::schemas::{count, id, object, page, reference, text, time, whole};
 use super::subscription::types;
 
 fn place() -> Value {
@@ -69,6 +69,6 @@ pub fn shapes() -> [(&'static str, Value); 6] {
         ("Rewound", object(&["preview", "partitions"], rewound)),
         ("NewReplay", object(&["from"], new)),
         ("Replay", replay),
-        ("Replays", whole(json!({"replays": {"type": "array", "items": reference("Replay")}}))),
+        ("Replays", page("replays", "Replay")),
     ]
 }

@@ -28,15 +28,16 @@ pub(super) fn newcomer(
     subscription: &Subscription,
     stored: &Stored,
     wish: Wish,
-    until: Option<BTreeMap<Place, i64>>,
+    replay: Option<(BTreeMap<Place, i64>, Option<MemberId>)>,
     catalogue: &Catalogue,
     now_ms: u64,
 ) -> Newcomer {
+    let (until, owner) = replay.map_or((None, None), |(until, owner)| (Some(until), owner));
     let cursors = starting_cursors(subscription, catalogue);
     let mut cursors: Vec<_> = cursors.map(|(place, first)| (place, stored.cursors.get(&place).cloned().unwrap_or(first))).collect();
     let dead_letters = stored.dead_letters.len();
     if let Some(numbering) = stored.numbering.filter(|_| !stored.damaged) {
-        return Newcomer { wish, numbering, cursors, dead_letters, until };
+        return Newcomer { wish, numbering, cursors, dead_letters, until, owner };
     }
     let epoch_before = stored.numbering.map_or(0, |numbering| numbering.epoch);
     let epoch = u32::try_from(now_ms / 1_000).unwrap_or(u32::MAX).max(epoch_before.saturating_add(1));
@@ -49,7 +50,7 @@ pub(super) fn newcomer(
             next += 1;
         }
     }
-    Newcomer { wish, numbering: Numbering { epoch, next }, cursors, dead_letters, until }
+    Newcomer { wish, numbering: Numbering { epoch, next }, cursors, dead_letters, until, owner }
 }
 
 /// What the hub has to know of a subscription.

@@ -424,8 +424,9 @@ impl Runner {
         let Running { subscription, target, mode, replay } = running;
         let now_ms = self.now_ms();
         let wish = wish(&subscription, mode, &self.context.config);
-        let (replay_of, until) = replay.map(|replay| (replay.subscription, replay.until)).unzip();
-        let newcomer = newcomer(&subscription, &stored, wish, until, self.context.catalogue, now_ms);
+        let replay_of = replay.as_ref().map(|replay| replay.subscription);
+        let replay = replay.map(|replay| (replay.until, self.members.get(&replay.subscription).copied()));
+        let newcomer = newcomer(&subscription, &stored, wish, replay, self.context.catalogue, now_ms);
         let id = subscription.id;
         if stored.numbering != Some(newcomer.numbering) {
             // On disk before anybody can be told of it.

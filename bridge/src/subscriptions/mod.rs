@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::idempotency::KEPT_MS;
+use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
@@ -157,7 +157,8 @@ impl Subscriptions {
             Some(id) => self.known.read().await.get(&id).cloned(),
             None => None,
         };
-        if let Some(there) = there.as_ref().filter(|there| is_of_today(there)) {
+        let now = jiff::Timestamp::now();
+        if let Some(there) = there.as_ref().filter(|there| is_repeated(there.created_at.parse().ok(), now)) {
             // The request was made before, and its answer was lost.
             let opened = self.strongbox.open(there).ok_or(ryggrad_log::SealError::Refused)?;
             return Ok((there.clone(), opened.secrets.newest().clone()));
@@ -442,12 +443,6 @@ impl Subscriptions {
         let partitions = self.context.catalogue.topic(topic).map_or(0, |topic| topic.partitions);
         moments.offsets_of(topic, partitions, moment, self.context.config.kafka_timeout_ms).await
     }
-}
-
-/// Whether it was made within the time that answers are kept.
-fn is_of_today(subscription: &Subscription) -> bool {
-    let made: Option<jiff::Timestamp> = subscription.created_at.parse().ok();
-    made.is_some_and(|made| jiff::Timestamp::now().as_millisecond() - made.as_millisecond() < KEPT_MS)
 }
 
 /// When the first of the replaced secrets stops to sign.

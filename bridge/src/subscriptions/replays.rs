@@ -3,12 +3,15 @@
 //! Order: topic (acknowledged), engine, answer; at the end topic, engine, cursor store. A crash in
 //! between goes on with the replay, or ends it once more. Must never outlive its subscription.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::replay::{Bounds, Replay, ReplayRequest, ReplayState, stretches};
-use ryggrad_bridge_core::rewind::{Point, Stretch};
+use ryggrad_bridge_core::rewind::{Partition, Point, Stretch};
 use ryggrad_bridge_core::subscription::Subscription;
+use ryggrad_log::Moment;
 use ryggrad_store::{Change, Stored, SubscriptionId};
 use tokio::sync::RwLock;
 use uuid::Uuid;
@@ -46,19 +49,25 @@ impl Replays {
 
     /// Those of a subscription, the newest first.
     async fn of(&self, subscription: Uuid) -> Vec<Replay> {
-        self.known.read().await.values().rev().filter(|replay| replay.subscription == subscription).cloned().collect()
+        let known = self.known.read().await;
+        let mut own: Vec<Replay> = known.values().filter(|replay| replay.subscription == subscription).cloned().collect();
+        own.sort_by_key(|replay| Reverse(replay.age()));
+        own
     }
 }
 
 impl Subscriptions {
     /// What a replay would read, partition by partition.
     pub async fn plan_replay(&self, subscription: &Subscription, request: &ReplayRequest) -> Result<Vec<Stretch>, ChangeError> {
-        let from = self.extents(subscription, &request.from).await?;
-        let to = match &request.to {
-            Some(point @ Point::Time(_)) => self.extents(subscription, point).await?,
-            _ => from.clone(),
-        };
-        let mut stretches = stretches(request, &from, &to).map_err(ChangeError::Invalid)?;
+        let known = self.extents(subscription, &request.from).await?;
+        let mut to = BTreeMap::new();
+        if let Some(Point::Time(time)) = &request.to {
+            for topic in subscription.from.keys() {
+                let offsets = self.offsets_of(topic, Moment::Time(time.as_millisecond())).await?;
+                to.extend((0..).zip(offsets).map(|(partition, offset)| (Partition { topic: topic.clone(), partition }, offset)));
+            }
+        }
+        let mut stretches = stretches(request, &known, &to).map_err(ChangeError::Invalid)?;
         // Not beyond the tail: what comes there is live. And Kafka's end lies behind markers of
         // transactions, which nobody ever reads.
         let live = self.engine.live().await.ok_or(ChangeError::Stopped)?;
@@ -70,10 +79,17 @@ impl Subscriptions {
         Ok(stretches)
     }
 
-    /// Begins a replay.
+    /// What a request with this id has begun before its answer got lost.
+    pub async fn replay_begun(&self, subscription: Uuid, id: Uuid) -> Option<Replay> {
+        let found = self.replay(subscription, id).await;
+        found.filter(|replay| is_repeated(replay.started_at.parse().ok(), jiff::Timestamp::now()))
+    }
+
+    /// Begins a replay; of this id, if its request has one.
     pub async fn begin_replay(
         &self,
         subscription: &Subscription,
+        id: Option<Uuid>,
         request: ReplayRequest,
         stretches: &[Stretch],
     ) -> Result<Replay, ChangeError> {
@@ -93,7 +109,8 @@ impl Subscriptions {
         }
         let bounds = |stretch: &Stretch| Bounds { partition: stretch.partition.clone(), from: stretch.from, to: stretch.to };
         let replay = Replay {
-            id: Uuid::now_v7(),
+            // One of that id is older than any kept answer.
+            id: id.filter(|id| before.iter().all(|replay| replay.id != *id)).unwrap_or_else(Uuid::now_v7),
             subscription: subscription.id,
             types: request.types,
             filters: request.filters,

@@ -3,6 +3,7 @@
 //! The cursor store owns where a subscription is: nothing of a rewind stands in a topic.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::rewind::{Extent, Partition, Point, Stretch, stretches};
@@ -29,9 +30,15 @@ impl Subscriptions {
 
     /// How many events of stretches a subscription would get.
     pub async fn count(&self, stretches: &[Stretch], selection: Selection) -> Result<Counted, ChangeError> {
+        let began = Instant::now();
         // Reading costs the broker: two at a time are enough.
         let _turn = self.counting.acquire().await.map_err(|_| ChangeError::Stopped)?;
-        Ok(count(&self.context, stretches, selection).await?)
+        let counted = count(&self.context, stretches, selection).await?;
+        let telemetry = &self.context.telemetry;
+        telemetry.preview_seconds.observe(began.elapsed().as_secs_f64());
+        telemetry.preview_records.inc_by(counted.read);
+        telemetry.previews_cut_short.inc_by(u64::from(!counted.is_whole));
+        Ok(counted)
     }
 
     /// Every partition of a subscription, with what a point means there.

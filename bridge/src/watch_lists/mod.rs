@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::watch_list::bucket::{KEY_BYTES, RecordKey, overflows};
 use ryggrad_bridge_core::watch_list::keys::Change;
 use ryggrad_bridge_core::watch_list::{Index, NewWatchList, Slot, WatchList};
@@ -144,15 +145,25 @@ impl WatchLists {
         Ok(all)
     }
 
-    /// Makes a list without keys.
-    pub async fn create(self: &Arc<Self>, organisation: Organisasjonsnummer, new: NewWatchList) -> Result<WatchList, WatchListError> {
+    /// Makes a list without keys; of this id, if its request has one. Made before, and its answer lost, it is as it is.
+    pub async fn create(
+        self: &Arc<Self>,
+        organisation: Organisasjonsnummer,
+        new: NewWatchList,
+        id: Option<Uuid>,
+    ) -> Result<WatchList, WatchListError> {
         let lists = Arc::clone(self);
         detached(async move {
             let _one = lists.changing.lock().await;
+            let now = jiff::Timestamp::now();
+            let there = id.and_then(|id| lists.get(None, id));
+            if let Some(there) = there.as_ref().filter(|there| is_repeated(there.created_at.parse().ok(), now)) {
+                return Ok(there.clone());
+            }
             lists.check_count(organisation)?;
-            let now = jiff::Timestamp::now().to_string();
+            let now = now.to_string();
             let list = WatchList {
-                id: Uuid::now_v7(),
+                id: id.filter(|_| there.is_none()).unwrap_or_else(Uuid::now_v7),
                 organisation,
                 domain: new.domain,
                 description: new.description,

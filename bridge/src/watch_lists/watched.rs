@@ -69,6 +69,11 @@ impl Watched {
         }
     }
 
+    /// Whether a list holds a record's key, as of now.
+    pub fn holds(&self, list: Uuid, record: &Record) -> bool {
+        self.read().holds(list, record)
+    }
+
     /// Memberships, and the bytes that they take.
     pub fn size(&self) -> (usize, usize) {
         let index = self.read();
@@ -93,6 +98,6 @@ impl Watch for HubWatch {
     }
 
     fn holds(&self, list: Uuid, record: &Record) -> bool {
-        self.0.read().holds(list, record)
+        self.0.holds(list, record)
     }
 }

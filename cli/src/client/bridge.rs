@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use url::{Host, Url};
+use uuid::Uuid;
 
 use crate::client::{Problem, Token};
 use crate::exit::{Code, Stop};
@@ -119,6 +120,18 @@ impl Bridge {
     /// Posts JSON, or nothing.
     pub async fn post(&self, path: &[&str], body: Option<&Value>) -> Result<Value, CallError> {
         self.call(Method::POST, path, body).await
+    }
+
+    /// Posts JSON that makes something: once, also if the connection breaks before the answer has come.
+    pub async fn make(&self, path: &[&str], body: &Value) -> Result<Value, CallError> {
+        let key = Uuid::new_v4().to_string();
+        let request = || self.request(Method::POST, endpoint(&self.base, path), Some(body)).header("idempotency-key", &key);
+        match self.send(request()).await {
+            // It may have been done: the bridge knows by the key.
+            Err(CallError::Unreachable { source, .. }) if !source.is_connect() && !source.is_timeout() => self.send(request()).await,
+            answer => answer,
+        }
+        .map(|page| page.body)
     }
 
     /// Changes what stands at a path by a JSON merge patch.
@@ -255,6 +268,10 @@ fn is_loopback(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
@@ -299,5 +316,42 @@ mod tests {
         let error = bridge.get(&["v1"]).await.unwrap_err();
         assert_eq!(error.code(), Code::Unreachable);
         assert!(error.remedy().is_some_and(|remedy| remedy.contains("./ryggrad up")));
+    }
+
+    /// Reads a request, headers and body, and gives its key.
+    async fn key_of(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        while !text.ends_with("{}") {
+            let mut bytes = [0; 1024];
+            let count = stream.read(&mut bytes).await.unwrap();
+            text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        let key = text.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+        key.expect("a key").to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_makes_something_is_repeated_with_its_key_where_the_connection_broke() {
+        const MADE: &[u8] = b"HTTP/1.1 201 Created\r\ncontent-length: 10\r\nconnection: close\r\n\r\n{\"id\":\"a\"}";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bridge = Bridge::new(&format!("http://{}", listener.local_addr().unwrap()), "t".parse().unwrap()).unwrap();
+        // Gone after it was read, answered; another call; gone twice.
+        let serving = tokio::spawn(async move {
+            let mut keys = Vec::new();
+            for answers in [false, true, true, false, false] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                keys.push(key_of(&mut stream).await);
+                if answers {
+                    stream.write_all(MADE).await.unwrap();
+                }
+            }
+            keys
+        });
+        for _ in 0..2 {
+            assert_eq!(bridge.make(&["v1"], &json!({})).await.unwrap()["id"], "a");
+        }
+        assert_eq!(bridge.make(&["v1"], &json!({})).await.unwrap_err().code(), Code::Unreachable);
+        let keys = serving.await.unwrap();
+        assert!(keys[0] == keys[1] && keys[1] != keys[2] && keys[2] != keys[3] && keys[3] == keys[4], "{keys:?}");
     }
 }

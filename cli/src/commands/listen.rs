@@ -157,7 +157,7 @@ impl Subscription {
             "types": args.types, "sink": args.sink.as_deref().unwrap_or(address), "start": args.start,
             "description": "ryggrad listen", "secret": secret.reveal(),
         });
-        let created = bridge.post(&["v1", "subscriptions"], Some(&body)).await.context("cannot subscribe")?;
+        let created = bridge.make(&["v1", "subscriptions"], &body).await.context("cannot subscribe")?;
         let id = created["id"].as_str().context("the bridge's answer has no id")?.to_owned();
         Ok(Self { bridge, id })
     }

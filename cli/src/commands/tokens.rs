@@ -78,7 +78,7 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
     let mut output = Output::stdout();
     match args.command {
         Command::Issue(issue) => {
-            let issued = bridge.post(&["v1", "tokens"], Some(&body(&issue))).await?;
+            let issued = bridge.make(&["v1", "tokens"], &body(&issue)).await?;
             match args.format.format {
                 Format::Ndjson => output.object(&issued)?,
                 Format::Table => {

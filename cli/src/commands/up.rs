@@ -204,7 +204,7 @@ async fn organisation_token(base: &str, settings: &Settings, data: &Path) -> any
     }
     let operator = keys::token(&settings.operator_token_file)?;
     let body = json!({"organisation": ORGANISATION, "description": "issued by ryggrad up"});
-    let answer = client::Bridge::new(base, operator.parse()?)?.post(&["v1", "tokens"], Some(&body)).await?;
+    let answer = client::Bridge::new(base, operator.parse()?)?.make(&["v1", "tokens"], &body).await?;
     let token = answer.get("token").and_then(Value::as_str).context("the bridge issued no token")?.to_owned();
     keys::write_private(&path, &token)?;
     Ok(token)

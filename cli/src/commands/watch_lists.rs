@@ -112,7 +112,7 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             if let Some(description) = description {
                 body["description"] = json!(description);
             }
-            print_one(&mut output, format, &bridge.post(&["v1", "watch-lists"], Some(&body)).await?)?;
+            print_one(&mut output, format, &bridge.make(&["v1", "watch-lists"], &body).await?)?;
         }
         Command::List => list(&bridge, &mut output, format).await?,
         Command::Show { id } => print_one(&mut output, format, &bridge.get(&["v1", "watch-lists", &id]).await?)?,

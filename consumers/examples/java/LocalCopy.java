@@ -1,5 +1,6 @@
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -17,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Stream;
 import org.apache.avro.Schema;
 import org.apache.avro.generic.GenericDatumReader;
 import org.apache.avro.generic.GenericRecord;
@@ -43,7 +45,8 @@ import org.apache.kafka.common.serialization.StringDeserializer;
  * Apicurio's own API for schemas. The frame is five bytes, so {@link #decode} reads it itself.
  */
 public final class LocalCopy {
-    static final String TOPIC = "grunndata.virksomhet.v1", REMOVED = "ryggrad.removed";
+    static final String TOPIC = "grunndata.virksomhet.v1";
+    static final TopicPartition REMOVED = new TopicPartition("ryggrad.removed", 0);
     /** Kafka keeps tombstones for 61 days. A copy that was behind for longer may have missed one. */
     static final long TOMBSTONES_KEPT_MS = Duration.ofDays(60).toMillis();
 
@@ -76,7 +79,7 @@ public final class LocalCopy {
             consumer.partitionsFor(TOPIC).stream().map(found -> new TopicPartition(TOPIC, found.partition())).toList();
         var begins = consumer.beginningOffsets(all);
         var ends = consumer.endOffsets(all);
-        readRemoved(); // After the ends: what is removed later stands behind them.
+        readRemoved(consumer); // After the ends: what is removed later stands behind them.
 
         boolean goesOn = all.stream().allMatch(partition -> goesOn(positions.get(partition), begins.get(partition), ends.get(partition)));
         if (goesOn) {
@@ -90,13 +93,15 @@ public final class LocalCopy {
             units.clear();
             all.forEach(partition -> positions.put(partition, new Position(begins.get(partition), 0)));
         }
-        consumer.assign(all);
+        // Removals are followed for good: an assignment leaves positions that there are as they are.
+        consumer.assign(Stream.concat(all.stream(), Stream.of(REMOVED)).toList());
         all.forEach(partition -> consumer.seek(partition, positions.get(partition).next()));
 
         boolean isCaughtUp = false;
         while (true) {
             var records = consumer.poll(Duration.ofMillis(200));
-            for (var record : records) {
+            records.records(REMOVED).forEach(this::learn); // Before anything else of them is kept.
+            for (var record : records.records(TOPIC)) {
                 apply(record);
                 positions.put(new TopicPartition(TOPIC, record.partition()), new Position(record.offset() + 1, record.timestamp()));
             }
@@ -150,24 +155,25 @@ public final class LocalCopy {
     }
 
     /** Keys removed for legal reasons, and where: nothing older of them may get into the copy. */
-    void readRemoved() throws Exception {
-        try (var consumer = consumer()) {
-            var partition = new TopicPartition(REMOVED, 0);
-            consumer.assign(List.of(partition));
-            consumer.seekToBeginning(List.of(partition));
-            long end = consumer.endOffsets(List.of(partition)).get(partition);
-            while (consumer.position(partition) < end) {
-                for (var record : consumer.poll(Duration.ofMillis(200))) {
-                    if (!record.key().startsWith(TOPIC + "/")) continue;
-                    String key = record.key().substring(TOPIC.length() + 1);
-                    if (record.value() == null) {
-                        removed.remove(key);
-                        continue;
-                    }
-                    var place = new ObjectMapper().readTree(record.value());
-                    removed.put(key, new Place(place.get("partition").asInt(), place.get("offset").asLong()));
-                }
-            }
+    void readRemoved(KafkaConsumer<String, byte[]> consumer) {
+        consumer.assign(List.of(REMOVED));
+        consumer.seekToBeginning(List.of(REMOVED));
+        long end = consumer.endOffsets(List.of(REMOVED)).get(REMOVED);
+        while (consumer.position(REMOVED) < end) consumer.poll(Duration.ofMillis(200)).forEach(this::learn);
+    }
+
+    void learn(ConsumerRecord<String, byte[]> record) {
+        if (!record.key().startsWith(TOPIC + "/")) return;
+        String key = record.key().substring(TOPIC.length() + 1);
+        if (record.value() == null) {
+            removed.remove(key);
+            return;
+        }
+        try {
+            var place = new ObjectMapper().readTree(record.value());
+            removed.put(key, new Place(place.get("partition").asInt(), place.get("offset").asLong()));
+        } catch (IOException unreadable) {
+            throw new UncheckedIOException(unreadable);
         }
     }
 

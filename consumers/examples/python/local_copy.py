@@ -43,9 +43,9 @@ def consumer():
     })
 
 
-def messages(consumer):
+def messages(consumer, timeout=0.2):
     """What comes next: records, and the ends of partitions as (partition, None)."""
-    for message in consumer.consume(500, timeout=0.2):
+    for message in consumer.consume(500, timeout=timeout):
         if not message.error():
             yield message.partition(), message
         elif message.error().code() == KafkaError._PARTITION_EOF:
@@ -54,23 +54,20 @@ def messages(consumer):
             sys.exit(str(message.error()))
 
 
-def read_removed():
-    """Keys removed for legal reasons, and where: nothing older of them may get into the copy."""
-    reader, removed, is_open = consumer(), {}, True
-    reader.assign([TopicPartition(REMOVED, 0, OFFSET_BEGINNING)])
-    while is_open:
-        for _, message in messages(reader):
-            if message is None:
-                is_open = False
-                continue
-            topic, _, key = message.key().decode().partition("/")
-            if topic == TOPIC and message.value():
-                place = json.loads(message.value())
-                removed[key] = place["partition"], place["offset"]
-            elif topic == TOPIC:
-                removed.pop(key, None)
-    reader.close()
-    return removed
+def learn_removed(timeout):
+    """Keys removed for legal reasons, and where: nothing older of them may get into the copy. Says whether it knows all."""
+    is_end = False
+    for _, message in messages(removals, timeout):
+        if message is None:
+            is_end = True
+            continue
+        topic, _, key = message.key().decode().partition("/")
+        if topic == TOPIC and message.value():
+            place = json.loads(message.value())
+            removed[key] = place["partition"], place["offset"]
+        elif topic == TOPIC:
+            removed.pop(key, None)
+    return is_end
 
 
 def apply(message):
@@ -88,7 +85,10 @@ def apply(message):
 reader = consumer()
 partitions = reader.list_topics(TOPIC, timeout=30).topics[TOPIC].partitions
 marks = {partition: reader.get_watermark_offsets(TopicPartition(TOPIC, partition)) for partition in partitions}
-removed = read_removed()  # After the marks: what is removed later stands behind them.
+removals, removed = consumer(), {}
+removals.assign([TopicPartition(REMOVED, 0, OFFSET_BEGINNING)])
+while not learn_removed(0.2):  # After the marks: what is removed later stands behind them.
+    pass
 known = {partition: (next_, read_to) for partition, next_, read_to in copy.execute("SELECT * FROM position")}
 
 
@@ -112,7 +112,9 @@ behind = {partition for partition, (next_, _) in known.items() if next_ < marks[
 has_told = False
 
 while True:
-    for partition, message in messages(reader):
+    batch = list(messages(reader))
+    learn_removed(0)  # Before anything of the batch is kept.
+    for partition, message in batch:
         if message is None:
             # Also what follows the last record, markers of transactions, is passed.
             behind.discard(partition)

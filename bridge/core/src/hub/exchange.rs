@@ -77,6 +77,8 @@ pub struct Newcomer {
     pub dead_letters: usize,
     /// For a replay: where it ends in each partition. It never goes with the tail.
     pub until: Option<BTreeMap<Place, i64>>,
+    /// And whose attempts a minute it draws from.
+    pub owner: Option<MemberId>,
 }
 
 /// What happened.

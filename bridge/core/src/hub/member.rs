@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::exchange::{Newcomer, Parcel, Watch, Wish};
+use super::exchange::{MemberId, Newcomer, Parcel, Watch, Wish};
 use super::types::wants;
 use crate::cesql::RecordAttributes;
 use crate::cursor::Place;
@@ -33,6 +33,8 @@ pub struct Member {
     pub(super) detached: BTreeMap<Place, i64>,
     /// Where a replay ends in each partition.
     pub(super) until: Option<BTreeMap<Place, i64>>,
+    /// Whose replay it is.
+    pub(super) owner: Option<MemberId>,
     /// It was told that this replay has come to its end.
     pub(super) is_finished: bool,
     /// Partitions that its machine wants read again.
@@ -50,7 +52,7 @@ impl Member {
     /// `live` is where the tail was when the cursors were stored: stored ones come before the tail
     /// goes, and new ones are attached nowhere.
     pub(super) fn new(newcomer: Newcomer, live: impl Fn(Place) -> Option<i64>) -> Self {
-        let Newcomer { wish, numbering, mut cursors, dead_letters, until } = newcomer;
+        let Newcomer { wish, numbering, mut cursors, dead_letters, until, owner } = newcomer;
         for (place, cursor) in &mut cursors {
             if let Some(live) = live(*place).filter(|_| cursor.attached) {
                 cursor.scanned_to = cursor.scanned_to.max(live);
@@ -72,6 +74,7 @@ impl Member {
             attempts: HashMap::new(),
             detached,
             until,
+            owner,
             is_finished: false,
             rescans: Vec::new(),
             filter_errors: 0,

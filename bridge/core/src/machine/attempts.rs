@@ -61,9 +61,9 @@ impl Machine {
         if !self.may_attempt(now_ms) {
             return;
         }
-        while self.attempts.len() < self.limits.in_flight_max && !self.ready.is_empty() && self.rate.take(now_ms) {
+        while self.attempts.len() < self.limits.in_flight_max && !self.ready.is_empty() && self.rates.take(now_ms) {
             if !self.attempt(now_ms, actions) {
-                self.rate.give_back();
+                self.rates.give_back();
             }
         }
     }
@@ -121,7 +121,7 @@ impl Machine {
             }
             Outcome::Withheld => lanes.for_each(|id| self.withheld_at_attempt(id, actions)),
             Outcome::Unsent => {
-                self.rate.give_back();
+                self.rates.give_back();
                 for id in lanes {
                     if self.withhold_stayed(id, actions) {
                         self.recovered(id);

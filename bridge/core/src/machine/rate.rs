@@ -5,8 +5,9 @@
 /// What an attempt costs; a millisecond brings as many as attempts are allowed a minute.
 const COST: u64 = 60_000;
 
-#[derive(Debug)]
-pub(super) struct Rate {
+/// One bucket.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
     per_minute: Option<u64>,
     tokens: u64,
     filled_ms: u64,
@@ -62,6 +63,41 @@ impl Rate {
         let brought = now_ms.saturating_sub(self.filled_ms).saturating_mul(per_minute);
         self.tokens = self.tokens.saturating_add(brought).min(self.burst());
         self.filled_ms = self.filled_ms.max(now_ms);
+    }
+}
+
+/// The buckets that an attempt takes from: the machine's own, and for a replay that of its subscription.
+#[derive(Debug)]
+pub(super) struct Rates {
+    pub(super) own: Rate,
+    /// Lent for one step at a time.
+    pub(super) lent: Option<Rate>,
+}
+
+impl Rates {
+    /// Takes one attempt, if one is left in each.
+    pub(super) fn take(&mut self, now_ms: u64) -> bool {
+        if !self.own.take(now_ms) {
+            return false;
+        }
+        let left = self.lent.as_mut().is_none_or(|lent| lent.take(now_ms));
+        if !left {
+            self.own.give_back();
+        }
+        left
+    }
+
+    /// An attempt that was taken has not been made.
+    pub(super) fn give_back(&mut self) {
+        self.own.give_back();
+        if let Some(lent) = &mut self.lent {
+            lent.give_back();
+        }
+    }
+
+    /// When the next attempt may be made, as far as is known.
+    pub(super) fn next_ms(&self) -> u64 {
+        self.own.next_ms().max(self.lent.as_ref().map_or(0, Rate::next_ms))
     }
 }
 

@@ -171,6 +171,7 @@ impl Subscription {
             cursors: self.disk.cursors.iter().map(|(place, cursor)| (*place, cursor.clone())).collect(),
             dead_letters: self.disk.letters.len(),
             until: self.until.clone(),
+            owner: None,
         }
     }
 

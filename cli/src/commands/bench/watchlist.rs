@@ -165,6 +165,7 @@ impl Contestant {
                 cursors: places().map(|place| (place, Cursor::starting_at(0))).collect(),
                 dead_letters: 0,
                 until: None,
+                owner: None,
             };
             hub.add(0, newcomer, &mut Vec::new());
         }

@@ -48,7 +48,7 @@ pub async fn run(bridge: &Bridge, args: &Args, id: &str, stop: CancellationToken
         note("Nothing was delivered. --execute begins the replay.");
         return Ok(Code::Ok);
     }
-    let begun = bridge.post(&path, Some(&body)).await?;
+    let begun = bridge.make(&path, &body).await?;
     let replay = begun["id"].as_str().unwrap_or_default().to_owned();
     note(format!("· replay {replay} to subscription {id}"));
     follow(bridge, id, &replay, &begun, &stop).await

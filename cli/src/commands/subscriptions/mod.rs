@@ -208,7 +208,7 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
     };
     match args.command {
         Command::Create(create) => {
-            let created = bridge.post(&["v1", "subscriptions"], Some(&body(create))).await?;
+            let created = bridge.make(&["v1", "subscriptions"], &body(create)).await?;
             print_one(&mut output, format, &created)?;
             if created.get("secret").is_some() {
                 note("Keep the secret: it is shown this once. The endpoint verifies webhook-signature with it.");
@@ -256,9 +256,9 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             print_one(&mut output, format, &answer)?;
         }
         Command::Replays(Id { id }) => {
-            let answer = bridge.get(&["v1", "subscriptions", &id, "replays"]).await?;
+            let replays = bridge.list(&["v1", "subscriptions", &id, "replays"], "replays").await?;
             let members = ["id", "state", "share_done", "matched", "delivered", "set_aside", "started_at", "ended_at"];
-            rows(&mut output, format, &answer["replays"], &members, "There has been no replay.")?;
+            rows(&mut output, format, &Value::Array(replays), &members, "There has been no replay.")?;
         }
         Command::CancelReplay { id, replay } => {
             print_one(&mut output, format, &act(&id, &format!("replays/{replay}/cancel"), None).await?)?
