@@ -9,6 +9,7 @@ pub mod asymmetric;
 pub mod cesql;
 pub mod cursor;
 pub mod delivery;
+pub mod disclosure;
 pub mod egress;
 pub mod endpoint;
 
