@@ -16,6 +16,17 @@ use crate::channel::webhook::WebhookOptions;
 pub struct BridgeConfig {
     /// Where the API listens.
     pub listen: SocketAddr,
+    /// The certificate with its chain (PEM) that the API is served with; plain HTTP if none.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Its private key (PEM). Both files are read again when they change.
+    pub tls_key_file: Option<PathBuf>,
+    /// Connections of callers at the same time, open WebSockets aside.
+    pub connections_max: usize,
+    /// How long a caller may take for the handshake of TLS, and for the head of each request: also how long a
+    /// connection is kept that asks nothing.
+    pub request_head_timeout_ms: u64,
+    /// How long the body of a request may take to arrive.
+    pub request_body_timeout_ms: u64,
     /// Folder of the cursor store.
     pub data: PathBuf,
     /// Opens loopback and private addresses and plain http as endpoints, and delivers to endpoints
@@ -114,6 +125,11 @@ impl Default for BridgeConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8484)),
+            tls_certificate_file: None,
+            tls_key_file: None,
+            connections_max: 10_000,
+            request_head_timeout_ms: 60_000,
+            request_body_timeout_ms: 10_000,
             data: PathBuf::from(".ryggrad/bridge"),
             development_egress: false,
             egress_allow: Vec::new(),

@@ -19,6 +19,7 @@ mod counting;
 mod facts;
 mod hexadecimal;
 mod lifecycle;
+mod listening;
 mod problem;
 mod removals;
 mod runtime;

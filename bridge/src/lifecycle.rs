@@ -26,9 +26,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
+use crate::channel::tls::InvalidTls;
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
 use crate::facts::Facts;
+use crate::listening::Listening;
 use crate::removals::{Removals, TooMany};
 use crate::runtime::{Context, Engine, Stopped, changelog};
 use crate::schema_import::{ImportError, Registry as SchemaRegistry};
@@ -72,6 +74,9 @@ pub enum BridgeError {
     /// Kafka refuses for a reason that waiting does not cure.
     #[error("cannot work with Kafka")]
     Log(#[from] ryggrad_log::Error),
+    /// No certificate to be served with.
+    #[error("cannot serve the API over TLS")]
+    Tls(#[from] InvalidTls),
     /// No HTTP client.
     #[error("cannot make webhook calls")]
     Client(#[from] NoClient),
@@ -134,8 +139,8 @@ impl Bridge {
             obstacle: watch::Sender::new(Some("starting".to_owned())),
         });
         let server_stop = CancellationToken::new();
-        let serving = axum::serve(self.listener, router(Arc::clone(&shared))).with_graceful_shutdown(server_stop.clone().cancelled_owned());
-        let server = tokio::spawn(async move { serving.await });
+        let listening = Listening::new(self.listener, &self.config, telemetry.clone())?;
+        let server = tokio::spawn(listening.serve(router(Arc::clone(&shared)), server_stop.clone()));
         let worked = work(&shared, &self.connection, self.secrets, telemetry, &stop).await;
         shared.obstacle.send_replace(Some("stopping".to_owned()));
         if let Some(ready) = shared.ready.get() {

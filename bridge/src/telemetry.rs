@@ -71,6 +71,16 @@ pub struct Telemetry {
     pub endpoints_open: Gauge,
     /// Running subscriptions.
     pub subscriptions: Gauge,
+    /// Open connections of callers, WebSockets aside; the limit is `connections_max`.
+    pub connections: Gauge,
+    /// Connections that found no place.
+    pub connections_refused: Counter,
+    /// Connections that did not come to an understanding about TLS in time.
+    pub handshakes_failed: Counter,
+    /// Certificates that were replaced on disk and taken up.
+    pub certificates_taken_up: Counter,
+    /// Certificates that were replaced on disk by something that cannot be used, each look counted.
+    pub certificates_refused: Counter,
     /// Open WebSocket connections; the limit is `sockets_max`.
     pub sockets: Gauge,
     /// Connections that began before the end of the one that they took over from.
@@ -121,6 +131,11 @@ impl Telemetry {
             endpoints: Gauge::default(),
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            handshakes_failed: Counter::default(),
+            certificates_taken_up: Counter::default(),
+            certificates_refused: Counter::default(),
             sockets: Gauge::default(),
             socket_takeovers_late: Counter::default(),
             idempotency_keys: Gauge::default(),
@@ -161,6 +176,11 @@ impl Telemetry {
         bridge.register("endpoints", "Endpoints that are delivered to", metrics.endpoints.clone());
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
+        bridge.register("connections", "Open connections of callers", metrics.connections.clone());
+        bridge.register("connections_refused", "Connections that found no place", metrics.connections_refused.clone());
+        bridge.register("handshakes_failed", "TLS handshakes that failed", metrics.handshakes_failed.clone());
+        bridge.register("certificates_taken_up", "Replaced certificates that were taken up", metrics.certificates_taken_up.clone());
+        bridge.register("certificates_refused", "Looks at replaced certificates that cannot be used", metrics.certificates_refused.clone());
         bridge.register("sockets", "Open WebSocket connections", metrics.sockets.clone());
         let late = "Connections that began before the end of the one that they took over from";
         bridge.register("socket_takeovers_late", late, metrics.socket_takeovers_late.clone());

@@ -88,7 +88,6 @@ async fn a_repetition_gets_the_first_answer_again() {
 
     // While the first is under way, its repetition waits outside.
     let receiver = Receiver::start().await;
-    receiver.delay_with(|_| 3_000);
     let (id, _) = own.subscribe(&receiver.sink(), "now").await;
     own.agreement(&id).await;
     let test = format!("{SUBSCRIPTIONS}/{id}/test");
@@ -96,7 +95,12 @@ async fn a_repetition_gets_the_first_answer_again() {
         (post(&own, &format!("{SUBSCRIPTIONS}/{id}/verify"), "k4", &json!({})).await.status == 200).then_some(())
     })
     .await;
-    let (one, two) = (own.clone(), own.clone());
+    let (arrive, mut arrived) = tokio::sync::watch::channel(());
+    receiver.delay_with(move |_| {
+        arrive.send_replace(());
+        3_000
+    });
+    let one = own.clone();
     let slow = tokio::spawn({
         let test = test.clone();
         async move {
@@ -107,11 +111,8 @@ async fn a_repetition_gets_the_first_answer_again() {
             .await
         }
     });
-    let refused = wait::until("a repetition while it is under way", 10, || async {
-        let answer = post(&two, &test, "k5", &json!({})).await;
-        (answer.status == 409).then_some(answer)
-    })
-    .await;
+    arrived.changed().await.unwrap();
+    let refused = post(&own, &test, "k5", &json!({})).await;
     is_problem(&refused, 409, "under-way");
     assert_eq!(refused.header("retry-after"), "1");
     let slow = slow.await.unwrap();

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::caller::caller_of;
+use super::sent::read;
 use crate::answers::{ANSWER_BYTES_MAX, Answer, Answers, UnderWay};
 use crate::problem::Problem;
 
@@ -52,8 +53,7 @@ async fn once(shared: &Shared, request: Request, next: Next) -> Result<Response,
     };
     let key = key(request.headers())?.to_owned();
     let (mut parts, body) = request.into_parts();
-    let limit_bytes = shared.config.request_bytes_max;
-    let body = to_bytes(body, limit_bytes).await.map_err(|_| Problem::too_large(limit_bytes))?;
+    let body = read(&shared.config, body).await?;
     let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path(), |target| target.as_str());
     let asked = Asked::new(&caller.owner(), &caller.rights(), &key, parts.method.as_str(), target, &body);
     let (decision, under_way) = ready.answers.begin(asked);

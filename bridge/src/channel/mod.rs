@@ -11,7 +11,7 @@ mod client;
 mod connection;
 pub mod guard;
 pub mod handshake;
-mod tls;
+pub(crate) mod tls;
 pub mod webhook;
 
 pub use tls::InvalidTls;

@@ -37,6 +37,9 @@ pub enum InvalidTls {
     /// One of two settings.
     #[error("bridge.client_certificate_file and bridge.client_key_file belong together")]
     Half,
+    /// One of two settings.
+    #[error("bridge.tls_certificate_file and bridge.tls_key_file belong together")]
+    HalfServer,
     /// Refused by the library.
     #[error("the certificates or the key cannot be used")]
     Unfit(#[from] rustls::Error),
@@ -110,7 +113,8 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, rustls::WantsVerifier>, Inval
     Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
+/// The certificates in a PEM file, of which there is at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
     let failed = |source| InvalidTls::File { path: path.to_owned(), what: "certificates", source };
     let found = CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     if found.is_empty() { Err(InvalidTls::Empty(path.to_owned())) } else { Ok(found) }

@@ -118,7 +118,7 @@ mod tests {
             let intent = intent(person);
             let at = "2026-01-31T08:00:00Z".parse().unwrap();
             let controller = "312345676".parse().unwrap();
-            let link = Link { number: 1, before: String::new(), controller, at, entry: Entry::Intent(intent.clone()) };
+            let link = Link { number: 1, before: String::new(), controller, at, entry: Entry::Intent(Box::new(intent.clone())) };
             let event = audit_event(&link, &intent, outcome.as_ref());
             assert_eq!(event["outcome"], code);
             let roles: Vec<&str> =

@@ -29,7 +29,7 @@ pub struct Link {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Entry {
     /// Something is about to leave.
-    Intent(Intent),
+    Intent(Box<Intent>),
     /// How that went.
     Outcome(Outcome),
     /// Somebody has looked.
