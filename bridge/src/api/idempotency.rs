@@ -45,13 +45,13 @@ pub async fn layer(State(shared): State<Arc<Shared>>, request: Request, next: Ne
 }
 
 async fn once(shared: &Shared, request: Request, next: Next) -> Result<Response, Problem> {
-    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (Some(ready), Ok(caller)) = (shared.ready.get(), caller_of(shared, authorization).await) else {
+    let Some(ready) = shared.ready.get() else {
         // The call itself says why.
         return Ok(next.run(request).await);
     };
-    let key = key(request.headers())?.to_owned();
     let (mut parts, body) = request.into_parts();
+    let caller = caller_of(shared, &parts.method, parts.uri.path(), &parts.headers, &mut parts.extensions).await?;
+    let key = key(&parts.headers)?.to_owned();
     let limit_bytes = shared.config.request_bytes_max;
     let body = to_bytes(body, limit_bytes).await.map_err(|_| Problem::too_large(limit_bytes))?;
     let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path(), |target| target.as_str());

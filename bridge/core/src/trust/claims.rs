@@ -101,7 +101,7 @@ impl TokenRules {
 
     /// Holds a token against the issuer's keys and every rule.
     pub fn check(&self, jws: &Jws<'_>, keys: &KeySet, now_ms: i64) -> Result<Token, Fault> {
-        let key = keys.find(jws.header_text("kid").ok_or(Fault::KeyId)?)?;
+        let key = keys.find(jws.key_id()?)?;
         let algorithm = jws.header_text("alg").and_then(Algorithm::named).ok_or(Fault::TokenAlgorithm)?;
         if !key.is_for(algorithm) {
             return Err(Fault::KeyAlgorithm);

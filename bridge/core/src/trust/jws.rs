@@ -82,6 +82,11 @@ impl<'t> Jws<'t> {
         })
     }
 
+    /// The name of the key that it says it was signed with.
+    pub fn key_id(&self) -> Result<&str, Fault> {
+        self.header_text("kid").ok_or(Fault::KeyId)
+    }
+
     /// A member of the header.
     pub(super) fn header(&self, name: &str) -> Option<&Value> {
         self.header.0.get(name)
