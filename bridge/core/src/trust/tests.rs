@@ -117,7 +117,7 @@ fn an_issuer_is_taken_at_its_own_word_only() {
 #[test]
 fn a_unit_belongs_to_whatever_lies_above_it() {
     let number = |text: &str| text.parse().unwrap();
-    let (trust, part, unit, other) = (number("212345679"), number("312345676"), number("810034882"), number("974760673"));
+    let (trust, part, unit, other) = (number("212345679"), number("312345676"), number("310000019"), number("310000027"));
     let mut units = Units::new(2);
     units.set(unit, Some(part)).unwrap();
     units.set(part, Some(trust)).unwrap();
