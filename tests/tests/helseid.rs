@@ -329,6 +329,14 @@ async fn a_good_client_gets_in_and_each_rule_broken_once_keeps_one_out() {
     let scoped = challenge("insufficient_scope").replacen("\", ", &format!("\", scope=\"{AUDIENCE}/operate\", "), 1);
     assert_eq!(lacks.header("www-authenticate"), scoped);
 
+    // An operator's scope opens what is the operator's, but for tokens that would open nothing.
+    let operator = rig.helseid.token("ES384", &rig.client.pair("ES256"), &format!("{AUDIENCE}/operate"), &format!("{ORGANISATION}:")).await;
+    let listed = send(&caller, Method::GET, "/v1/tokens", &rig.headers("ES256", "GET", "/v1/tokens", &operator), "").await;
+    assert_eq!((listed.status, listed.json()["tokens"].clone()), (200, json!([])), "{}", listed.text);
+    let wish = json!({"organisation": ORGANISATION}).to_string();
+    let issued = send(&caller, Method::POST, "/v1/tokens", &rig.headers("ES256", "POST", "/v1/tokens", &operator), &wish).await;
+    assert_eq!((issued.status, issued.json()["type"].clone()), (403, json!("urn:ryggrad:error:forbidden")), "{}", issued.text);
+
     // A WebSocket closes when its token ends.
     let path = format!("{LIST}/{}/socket", created.json()["id"].as_str().unwrap());
     let mut brief = rig.attempt();

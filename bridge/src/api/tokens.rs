@@ -41,6 +41,9 @@ fn unavailable(error: &ryggrad_log::Error) -> Problem {
 /// Issues a token. Its text is shown this once.
 pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
     caller.needs(Role::Operate)?;
+    if shared.trust.is_some() {
+        return Err(Problem::forbidden("an issuer vouches for callers here, and tokens of the bridge's own open nothing; ask the issuer"));
+    }
     let ready = shared.ready()?;
     let body = body.json()?;
     let Wish { organisation, roles, description, life_s } = parse(&body, &shared.config).map_err(Problem::invalid)?;
