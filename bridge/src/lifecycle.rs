@@ -36,7 +36,7 @@ use crate::sockets::Sockets;
 use crate::subscriptions::{ChangeError, Replays, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
-use crate::trust::{InvalidTrust, Trust};
+use crate::trust::{InvalidTrust, Metrics, Trust};
 use crate::watch_lists::{LoadError, WatchLists, Watched};
 
 /// How often Kafka is asked whether it is there.
@@ -126,8 +126,9 @@ impl Bridge {
     pub async fn run(self, stop: CancellationToken) -> Result<(), BridgeError> {
         let mut registry = Registry::default();
         let telemetry = Telemetry::register(&mut registry);
+        let trust_metrics = Metrics::register(&mut registry);
         let nonce_key = self.secrets.seal.derive("DPoP nonces");
-        let trust = self.config.trust.as_ref().map(|trust| Trust::new(trust, self.config.development_egress, &nonce_key, &mut registry));
+        let trust = self.config.trust.as_ref().map(|trust| Trust::new(trust, self.config.development_egress, &nonce_key, trust_metrics));
         let trust = trust.transpose()?.map(Arc::new);
         let shared = Arc::new(Shared {
             config: self.config.clone(),

@@ -372,6 +372,19 @@ async fn a_good_client_gets_in_and_each_rule_broken_once_keeps_one_out() {
     assert!(differ.is_empty(), "for these reasons, not for others: expected {differ:?} of {found:?}");
     println!("{} ways to be kept out", WRONG.len());
 
+    // A unit that is no longer the organisation's loses what it has opened.
+    let mut unit = rig.attempt();
+    unit.claims[claim("orgnr_child")] = json!(UNIT);
+    unit.proof_claims["htu"] = json!(format!("{PUBLIC_URL}{path}"));
+    let mut headers = unit.headers();
+    headers.push(("sec-websocket-protocol", "ryggrad.v1".to_owned()));
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let (mut socket, _) = Socket::open_with_headers(caller.base(), &path, &headers).await.unwrap();
+    assert_eq!(socket.next().await.unwrap()["type"], "hello");
+    let (topic, headers) = (VIRKSOMHET.to_owned(), Headers::default());
+    appender.append(&EncodedRecord { topic, partition: None, key: UNIT.to_owned(), value: None, headers }).await.unwrap();
+    assert_eq!(socket.next().await, Err(4401));
+
     // And once more a good one: nothing of this was about the others.
     let answer = send(&caller, Method::GET, LIST, &rig.attempt().headers(), "").await;
     assert_eq!(answer.status, 200, "{}", answer.text);

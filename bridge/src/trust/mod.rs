@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderName, Method};
 use jiff::Timestamp;
-use prometheus_client::registry::Registry;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::trust::{
     AccessTokens, Algorithm, Call, Fault, Nonces, ProofRules, Replays, Token, TokenRules, credentials, scope_of,
@@ -23,11 +22,11 @@ use ryggrad_log::Connection;
 use serde_json::{Value, json};
 
 use self::keys::Keys;
-use self::metrics::Metrics;
 use self::units::KnownUnits;
 use crate::channel::webhook::Webhook;
 use crate::problem::{Challenge, Problem};
 
+pub use metrics::Metrics;
 pub use settings::{InvalidTrust, TrustConfig};
 
 /// Where the API describes itself to clients of the issuer (RFC 9728).
@@ -47,10 +46,9 @@ pub struct Trust {
 
 impl Trust {
     /// From settings, with a key for nonces.
-    pub fn new(config: &TrustConfig, development: bool, nonce_key: &[u8; 32], registry: &mut Registry) -> Result<Self, InvalidTrust> {
+    pub fn new(config: &TrustConfig, development: bool, nonce_key: &[u8; 32], metrics: Metrics) -> Result<Self, InvalidTrust> {
         let (tokens, mut proofs) = config.rules(development)?;
         proofs.nonces = config.require_dpop_nonce.then(|| Nonces::new(nonce_key));
-        let metrics = Metrics::register(registry);
         Ok(Self {
             tokens,
             proofs,
@@ -78,9 +76,10 @@ impl Trust {
         let keys = self.keys.with(jws.key_id()?).await.ok_or(Fault::NoKeys)?;
         let now_ms = Timestamp::now().as_millisecond();
         let token = self.tokens.check(&jws, &keys, now_ms)?;
-        if let (Some(proof), Some(bound_to)) = (shown.proof, &token.bound_to) {
+        if self.tokens.tokens == AccessTokens::Dpop {
+            let bound_to = token.bound_to.as_deref().ok_or(Fault::Unbound)?;
             let call = Call { method: method.as_str(), path, token: shown.token, bound_to };
-            let proof = self.proofs.check(proof, call, now_ms)?;
+            let proof = self.proofs.check(shown.proof.ok_or(Fault::NoProof)?, call, now_ms)?;
             let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
             let taken = replays.take(&proof, now_ms);
             self.metrics.proofs.set(i64::try_from(replays.len()).unwrap_or(i64::MAX));
