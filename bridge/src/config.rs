@@ -9,6 +9,7 @@ use ryggrad_bridge_core::egress::{Allowance, Cidr, EgressPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::webhook::WebhookOptions;
+use crate::trust::TrustConfig;
 
 /// Settings of the bridge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,12 @@ pub struct BridgeConfig {
     /// The DNS name that endpoints are asked to allow (`WebHook-Request-Origin`): the system that
     /// calls, as receivers know it, not a host.
     pub webhook_origin: String,
+    /// The issuer whose tokens open the API, instead of tokens of the bridge's own.
+    pub trust: Option<TrustConfig>,
+    /// How long a token of the bridge's own lives unless its request says otherwise.
+    pub token_life_default_s: u32,
+    /// Longest life of such a token.
+    pub token_life_max_s: u32,
     /// Replicas of topics that are created.
     pub replication: i32,
     /// A Confluent-compatible schema registry that the schemas are imported into, with their ids.
@@ -138,6 +145,9 @@ impl Default for BridgeConfig {
             client_key_file: None,
             asymmetric_signatures: false,
             webhook_origin: "ryggrad.local".to_owned(),
+            trust: None,
+            token_life_default_s: 7 * 24 * 3_600,
+            token_life_max_s: 90 * 24 * 3_600,
             replication: 1,
             schema_registry: None,
             pending_max: 1_024,

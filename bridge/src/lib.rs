@@ -2,7 +2,7 @@
 //!
 //! Cast: [`api`] answers HTTP, [`answers`] keeps answers for repetitions, [`subscriptions`] and [`tokens`] hold facts whose truth is a
 //! topic, [`watch_lists`] narrow subscriptions to keys, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
-//! [`contract`] is what the API promises, [`removals`] knows whose older states may not leave, [`schema_registry`] shows the committed
+//! [`contract`] is what the API promises, [`removals`] knows whose older states may not leave, [`trust`] whose callers an issuer vouches for, [`schema_registry`] shows the committed
 //! schemas, [`schema_import`] brings them to a registry beside the bridge. Decisions are made in `ryggrad-bridge-core`.
 //!
 //! Promises: ports are bound before anything else; a change is answered after Kafka has it; a
@@ -29,7 +29,9 @@ mod sockets;
 mod subscriptions;
 mod telemetry;
 mod tokens;
+mod trust;
 mod watch_lists;
 
 pub use config::BridgeConfig;
 pub use lifecycle::{Bridge, BridgeError, Secrets};
+pub use trust::{InvalidTrust, TrustConfig};

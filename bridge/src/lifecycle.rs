@@ -38,6 +38,7 @@ use crate::sockets::Sockets;
 use crate::subscriptions::{ChangeError, Replays, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
+use crate::trust::{InvalidTrust, Metrics, Trust};
 use crate::watch_lists::{LoadError, WatchLists, Watched};
 
 /// How often Kafka is asked whether it is there.
@@ -92,6 +93,9 @@ pub enum BridgeError {
     /// Nobody reads any more which keys are removed.
     #[error("the reading of removed keys has ended; nothing is delivered without it, so the bridge has stopped")]
     RemovalsEnded,
+    /// The settings of the issuer cannot be.
+    #[error("cannot trust the issuer")]
+    Trust(#[from] InvalidTrust),
     /// The schema registry beside the bridge contradicts the committed schemas.
     #[error("cannot start with this schema registry")]
     SchemaRegistry(#[from] ImportError),
@@ -127,11 +131,16 @@ impl Bridge {
     pub async fn run(self, stop: CancellationToken) -> Result<(), BridgeError> {
         let mut registry = Registry::default();
         let telemetry = Telemetry::register(&mut registry);
+        let trust_metrics = Metrics::register(&mut registry);
+        let nonce_key = self.secrets.seal.derive("DPoP nonces");
+        let trust = self.config.trust.as_ref().map(|trust| Trust::new(trust, self.config.development_egress, &nonce_key, trust_metrics));
+        let trust = trust.transpose()?.map(Arc::new);
         let shared = Arc::new(Shared {
             config: self.config.clone(),
             operator_token: self.secrets.operator_token.clone(),
             registry,
             telemetry: telemetry.clone(),
+            trust,
             webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
             watch_list_uploads: Semaphore::new(self.config.watch_list_uploads_max),
@@ -180,6 +189,9 @@ async fn work(
         finished,
         fatal: fatal.clone(),
     });
+    // The issuer's keys do not depend on Kafka either.
+    let webhook = context.webhook.clone();
+    let _trusting = shared.trust.clone().map(|trust| AbortOnDropHandle::new(tokio::spawn(trust.follow(webhook, connection.clone()))));
     if let Some(address) = &config.schema_registry {
         let registry = SchemaRegistry::at(address)?;
         tokio::select! {

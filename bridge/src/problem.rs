@@ -2,12 +2,14 @@
 //!
 //! Must never carry an internal address, a secret or a stack.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Fault;
 use serde::Serialize;
+
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// What can be wrong. A code keeps its status and its title, whatever the occasion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,13 +129,24 @@ pub struct Problem {
     missing_role: Option<Role>,
     #[serde(skip)]
     retry_after_s: Option<u16>,
+    #[serde(skip)]
+    challenge: Option<Box<Challenge>>,
+}
+
+/// What a caller who was not let in is asked for, in headers.
+#[derive(Debug)]
+pub struct Challenge {
+    /// `WWW-Authenticate`.
+    pub authenticate: String,
+    /// `DPoP-Nonce`.
+    pub nonce: Option<String>,
 }
 
 impl Problem {
     fn new(code: Code, detail: impl Into<String>) -> Self {
         let (status, _, title) = code.parts();
         let (kind, status) = (code.urn(), status.as_u16());
-        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None, retry_after_s: None }
+        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), missing_role: None, retry_after_s: None, challenge: None }
     }
 
     /// The same, noted in the log: loudly where the bridge could not, for the curious where its caller has to mend something.
@@ -179,6 +192,17 @@ impl Problem {
         let name = role.name();
         let detail = format!("it lacks the role {name}; ask the operator for a token with it (ryggrad tokens issue --role {name})");
         Self { missing_role: Some(role), ..Self::forbidden(&detail) }
+    }
+
+    /// 403 for a token of an issuer without the scope of a role.
+    pub fn lacks_scope(role: Role, scope: &str) -> Self {
+        let detail = format!("it lacks the scope {scope}; ask the issuer for a token with it");
+        Self { missing_role: Some(role), ..Self::forbidden(&detail) }
+    }
+
+    /// The same problem, with what the caller is asked for.
+    pub fn challenged(self, challenge: Challenge) -> Self {
+        Self { challenge: Some(Box::new(challenge)), ..self }
     }
 
     /// 404. The same for what is absent and for what is somebody else's.
@@ -278,7 +302,14 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if status == StatusCode::UNAUTHORIZED {
+        if let Some(Challenge { authenticate, nonce }) = self.challenge.as_deref() {
+            let named = [(header::WWW_AUTHENTICATE, Some(authenticate)), (DPOP_NONCE, nonce.as_ref())];
+            for (name, value) in named {
+                if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+                    response.headers_mut().insert(name, value);
+                }
+            }
+        } else if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(retry_after_s) = self.retry_after_s {

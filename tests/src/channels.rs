@@ -416,12 +416,24 @@ impl Socket {
         protocol: &str,
         query: &str,
     ) -> Result<(Self, tungstenite::handshake::client::Response), u16> {
-        let address = caller.base().replace("http://", "");
-        let mut request = format!("ws://{address}/v1/subscriptions/{id}/socket{query}").into_client_request().unwrap();
-        let token = caller.token();
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let authorization = format!("Bearer {}", caller.token());
+        let mut headers = vec![("authorization", authorization.as_str())];
         if !protocol.is_empty() {
-            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+            headers.push(("sec-websocket-protocol", protocol));
+        }
+        Self::open_with_headers(caller.base(), &format!("/v1/subscriptions/{id}/socket{query}"), &headers).await
+    }
+
+    /// At any path, with these headers alone.
+    pub async fn open_with_headers(
+        base: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Self, tungstenite::handshake::client::Response), u16> {
+        let address = base.replace("http://", "");
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let stream = TcpStream::connect(&address).await.map_err(|_| 0_u16)?;
         match client_async(request, stream).await {

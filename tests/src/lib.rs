@@ -17,6 +17,7 @@ pub mod conformance;
 pub mod crowd;
 pub mod events;
 pub mod foreign;
+pub mod helseid;
 pub mod ledger;
 pub mod oracle;
 pub mod process;

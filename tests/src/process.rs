@@ -45,7 +45,12 @@ impl Process {
     }
 
     /// The same with any other program.
-    pub fn run(folder: &Path, name: &str, mut command: Command) -> Self {
+    pub fn run(folder: &Path, name: &str, command: Command) -> Self {
+        Self::run_with(folder, name, command, &[])
+    }
+
+    /// The same with something in its environment.
+    pub fn run_with(folder: &Path, name: &str, mut command: Command, environment: &[(&str, PathBuf)]) -> Self {
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log).expect("a log file");
         let errors = out.try_clone().expect("the log file twice");
@@ -56,6 +61,7 @@ impl Process {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", std::env::var("RYGGRAD_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("RUST_BACKTRACE", "1")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(errors)

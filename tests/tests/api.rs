@@ -80,6 +80,8 @@ async fn authentication(operator: &Caller, secrets: &mut Vec<String>) {
     assert_eq!(operator.with_token(Some(&revoked)).get(SUBSCRIPTION).await.0, 200);
     assert_eq!(operator.delete(&format!("/v1/tokens/{id}")).await.0, 204);
     let (status, body) = operator.post("/v1/tokens", json!({"organisation": ORGANISATION, "expires_in_s": 1})).await;
+    let (refused, why) = operator.post("/v1/tokens", json!({"organisation": ORGANISATION, "expires_in_s": 91 * 24 * 3_600})).await;
+    assert_eq!((refused, &why["errors"][0]["pointer"]), (422, &json!("/expires_in_s")), "local tokens are short-lived");
     let expiring = body["token"].as_str().unwrap().to_owned();
     assert_eq!(status, 201);
     secrets.push(expiring.clone());

@@ -18,49 +18,50 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Who calls, in the order of the columns below.
-const CALLERS: [&str; 7] = ["nobody", "subscribe", "publish", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
+const CALLERS: [&str; 8] = ["nobody", "subscribe", "publish", "audit", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 7]); 39] = [
-    ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
-    ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
-    ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("PATCH", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("DELETE", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/pause", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/resume", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/rotate-secret", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/verify", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/test", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("GET", "/v1/subscriptions/ID/events", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("GET", "/v1/subscriptions/ID/socket", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/ack", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("GET", "/v1/subscriptions/ID/attempts", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("GET", "/v1/subscriptions/ID/dead-letters", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/dead-letters/redrive", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/dead-letters/discard", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("DELETE", "/v1/subscriptions/ID/dead-letters/{letter}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/rewind", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("GET", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("GET", "/v1/subscriptions/ID/replays/{replay}", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/subscriptions/ID/replays/{replay}/cancel", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/watch-lists", ["401", "422", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
-    ("GET", "/v1/watch-lists", ["401", "200", "-subscribe", "200", "200", "200", "200"]),
-    ("GET", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("PATCH", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("DELETE", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "404", "404", "404", "404"]),
-    ("POST", "/v1/watch-lists/ID/keys", ["401", "404", "-subscribe", "-subscribe", "404", "404", "no organisation"]),
-    ("PUT", "/v1/watch-lists/ID/keys", ["401", "404", "-subscribe", "-subscribe", "404", "404", "no organisation"]),
-    ("POST", "/v1/tokens", ["401", "-operate", "-operate", "422", "-operate", "422", "422"]),
-    ("GET", "/v1/tokens", ["401", "-operate", "-operate", "200", "-operate", "200", "200"]),
-    ("DELETE", "/v1/tokens/ID", ["401", "-operate", "-operate", "404", "-operate", "404", "404"]),
-    ("GET", "/healthz", ["200"; 7]),
-    ("GET", "/readyz", ["200"; 7]),
-    ("GET", "/metrics", ["200"; 7]),
-    ("GET", "/openapi.json", ["200"; 7]),
-    ("GET", "/asyncapi.json", ["200"; 7]),
-    ("GET", "/.well-known/webhook-keys", ["200"; 7]),
+const ROUTES: [(&str, &str, [&str; 8]); 40] = [
+    ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
+    ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("PATCH", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/pause", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/resume", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/rotate-secret", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/verify", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/test", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/events", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/socket", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/ack", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/attempts", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/dead-letters", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/dead-letters/redrive", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/dead-letters/discard", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/subscriptions/ID/dead-letters/{letter}", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/rewind", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/replays", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/subscriptions/ID/replays/{replay}", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/subscriptions/ID/replays/{replay}/cancel", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/watch-lists", ["401", "422", "-subscribe", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
+    ("GET", "/v1/watch-lists", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("PATCH", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/watch-lists/ID/keys", ["401", "404", "-subscribe", "-subscribe", "-subscribe", "404", "404", "no organisation"]),
+    ("PUT", "/v1/watch-lists/ID/keys", ["401", "404", "-subscribe", "-subscribe", "-subscribe", "404", "404", "no organisation"]),
+    ("POST", "/v1/tokens", ["401", "-operate", "-operate", "-operate", "422", "-operate", "422", "422"]),
+    ("GET", "/v1/tokens", ["401", "-operate", "-operate", "-operate", "200", "-operate", "200", "200"]),
+    ("DELETE", "/v1/tokens/ID", ["401", "-operate", "-operate", "-operate", "404", "-operate", "404", "404"]),
+    ("GET", "/healthz", ["200"; 8]),
+    ("GET", "/readyz", ["200"; 8]),
+    ("GET", "/metrics", ["200"; 8]),
+    ("GET", "/openapi.json", ["200"; 8]),
+    ("GET", "/asyncapi.json", ["200"; 8]),
+    ("GET", "/.well-known/webhook-keys", ["200"; 8]),
+    ("GET", "/.well-known/oauth-protected-resource", ["404"; 8]),
 ];
 
 /// What an answer was, in the words of the table.
@@ -157,7 +158,7 @@ async fn every_route_opens_for_its_roles_only() {
     assert_eq!(shown, json!({"keys": [{"kid": kept.public().id(), "public": kept.public().to_string()}]}));
 
     // Whose subscriptions: one's own without the role operate, everyone's with it.
-    let [subscribe, operate, both] = [1, 3, 5].map(|index: usize| callers[index].clone());
+    let [subscribe, operate, both] = [1, 4, 6].map(|index: usize| callers[index].clone());
     let other = operator.with_token(Some(&issue(&operator, OTHER_ORGANISATION, json!(["subscribe"])).await));
     let (theirs, _) = other.subscribe("https://mottak.example.org/", "now").await;
     both.subscribe("https://mottak.example.org/", "now").await;

@@ -34,5 +34,6 @@ pub mod settings;
 pub mod signature;
 pub mod socket;
 pub mod subscription;
+pub mod trust;
 pub mod watch_list;
 pub mod whole_number;

@@ -17,11 +17,13 @@ pub enum Role {
     Publish,
     /// Tokens, and everyone's subscriptions.
     Operate,
+    /// Reserved for reading who was told what; opens nothing yet.
+    Audit,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 3] = [Self::Subscribe, Self::Publish, Self::Operate];
+    pub const ALL: [Self; 4] = [Self::Subscribe, Self::Publish, Self::Operate, Self::Audit];
 
     /// Its name in the API.
     pub const fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Role {
             Self::Subscribe => "subscribe",
             Self::Publish => "publish",
             Self::Operate => "operate",
+            Self::Audit => "audit",
         }
     }
 }
@@ -50,6 +53,12 @@ impl Roles {
     /// All of them: the operator's.
     pub fn all() -> Self {
         Self(BTreeSet::from(Role::ALL))
+    }
+
+    /// These; none if there are none.
+    pub fn of(roles: impl Iterator<Item = Role>) -> Option<Self> {
+        let roles: BTreeSet<Role> = roles.collect();
+        (!roles.is_empty()).then_some(Self(roles))
     }
 
     /// Reads a list of names, or says what it should be.

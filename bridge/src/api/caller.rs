@@ -1,26 +1,32 @@
-//! Who calls: the operator, or a bearer token's organisation in the token's roles.
+//! Who calls: the bearer of a local token, or the client of an issuer, in the roles that it has.
 //!
-//! Must never tell a caller more than which role is missing.
+//! Where an issuer is configured, its tokens alone count: neither local tokens nor the operator's own. Must
+//! never tell a caller more than which role is missing, and looks at a proof once for each request.
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, Method};
 use ryggrad_bridge_core::role::{Role, Roles};
+use ryggrad_bridge_core::trust::Token;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::Shared;
 use crate::problem::Problem;
+use crate::trust::Trust;
 
 /// The caller of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Caller {
     /// None for the operator's own token.
     organisation: Option<Organisasjonsnummer>,
     roles: Roles,
+    /// The issuer's token, and who holds it to the rules.
+    issued: Option<(Arc<Trust>, Arc<Token>)>,
 }
 
 impl Caller {
@@ -52,7 +58,11 @@ impl Caller {
 
     /// Refuses everyone who lacks a role.
     pub fn needs(&self, role: Role) -> Result<(), Problem> {
-        if self.roles.has(role) { Ok(()) } else { Err(Problem::lacks(role)) }
+        match &self.issued {
+            _ if self.roles.has(role) => Ok(()),
+            None => Err(Problem::lacks(role)),
+            Some((trust, _)) => Err(trust.lacks(role)),
+        }
     }
 }
 
@@ -60,12 +70,35 @@ impl FromRequestParts<Arc<Shared>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        caller_of(shared, parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())).await
+        caller_of(shared, &parts.method, parts.uri.path(), &parts.headers, &mut parts.extensions).await
     }
 }
 
-/// Whose token a header `Authorization` holds, as of now.
-pub(super) async fn caller_of(shared: &Shared, header: Option<&str>) -> Result<Caller, Problem> {
+/// Who sends a request, as of now: found once, and then known by the request, since a proof counts once.
+pub(super) async fn caller_of(
+    shared: &Shared,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    known: &mut Extensions,
+) -> Result<Caller, Problem> {
+    if let Some(caller) = known.get::<Caller>() {
+        return Ok(caller.clone());
+    }
+    let caller = match &shared.trust {
+        None => local(shared, headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())).await?,
+        Some(trust) => {
+            let token = trust.admit(method, path, headers).await?;
+            let (organisation, roles) = (Some(token.organisation), token.roles.clone());
+            Caller { organisation, roles, issued: Some((Arc::clone(trust), Arc::new(token))) }
+        }
+    };
+    known.insert(caller.clone());
+    Ok(caller)
+}
+
+/// Whose local token a header `Authorization` holds.
+async fn local(shared: &Shared, header: Option<&str>) -> Result<Caller, Problem> {
     let (scheme, token) = header
         .and_then(|value| value.split_once(' '))
         .ok_or_else(|| Problem::unauthorised("send the header Authorization: Bearer <token>"))?;
@@ -74,10 +107,39 @@ pub(super) async fn caller_of(shared: &Shared, header: Option<&str>) -> Result<C
     }
     let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
     if operator {
-        return Ok(Caller { organisation: None, roles: Roles::all() });
+        return Ok(Caller { organisation: None, roles: Roles::all(), issued: None });
     }
     let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
     bearer
-        .map(|(organisation, roles)| Caller { organisation: Some(organisation), roles })
+        .map(|(organisation, roles)| Caller { organisation: Some(organisation), roles, issued: None })
         .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
+}
+
+/// What a connection was opened with, to be looked at again while it is open.
+pub(super) enum Standing {
+    /// The header with a local token.
+    Local(SecretString),
+    /// The caller with an issuer's token, whose proof was for the opening alone.
+    Issued(Caller),
+}
+
+impl Standing {
+    /// Of a caller who opens a connection.
+    pub(super) fn of(caller: Caller, headers: &HeaderMap) -> Self {
+        match caller.issued {
+            Some(_) => Self::Issued(caller),
+            None => Self::Local(headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default().into()),
+        }
+    }
+
+    /// Who this is now, if it is anyone still.
+    pub(super) async fn caller(&self, shared: &Shared) -> Option<Caller> {
+        match self {
+            Self::Local(header) => local(shared, Some(header.expose_secret())).await.ok(),
+            Self::Issued(caller) => {
+                let (trust, token) = caller.issued.as_ref()?;
+                trust.holds(token).then(|| caller.clone())
+            }
+        }
+    }
 }

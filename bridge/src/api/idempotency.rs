@@ -46,13 +46,13 @@ pub async fn layer(State(shared): State<Arc<Shared>>, request: Request, next: Ne
 }
 
 async fn once(shared: &Shared, request: Request, next: Next) -> Result<Response, Problem> {
-    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (Some(ready), Ok(caller)) = (shared.ready.get(), caller_of(shared, authorization).await) else {
+    let Some(ready) = shared.ready.get() else {
         // The call itself says why.
         return Ok(next.run(request).await);
     };
-    let key = key(request.headers())?.to_owned();
     let (mut parts, body) = request.into_parts();
+    let caller = caller_of(shared, &parts.method, parts.uri.path(), &parts.headers, &mut parts.extensions).await?;
+    let key = key(&parts.headers)?.to_owned();
     let body = read(&shared.config, body).await?;
     let target = parts.uri.path_and_query().map_or_else(|| parts.uri.path(), |target| target.as_str());
     let asked = Asked::new(&caller.owner(), &caller.rights(), &key, parts.method.as_str(), target, &body);

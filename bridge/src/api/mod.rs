@@ -46,6 +46,7 @@ use crate::sockets::Sockets;
 use crate::subscriptions::Subscriptions;
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
+use crate::trust::Trust;
 use crate::watch_lists::WatchLists;
 
 /// What is there once the bridge has found Kafka and its facts.
@@ -70,6 +71,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Those that the API itself counts.
     pub telemetry: Telemetry,
+    /// Whose tokens count, if not the bridge's own.
+    pub trust: Option<Arc<Trust>>,
     /// What receivers verify asymmetric signatures with.
     pub webhook_keys: Vec<PublicKey>,
     /// Set once; before that the API answers 503.
@@ -134,6 +137,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/openapi.json", get(async || document(contract::openapi())))
         .route("/asyncapi.json", get(async || document(contract::asyncapi())))
         .route("/.well-known/webhook-keys", get(well_known::webhook_keys))
+        .route("/.well-known/oauth-protected-resource", get(well_known::protected_resource))
         .fallback(async || Problem::not_found("address"))
         .method_not_allowed_fallback(async || Problem::method())
         .nest("/schema-registry", schema_registry::routes())

@@ -15,13 +15,12 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use ryggrad_bridge_core::pull_cursor::PullCursor;
 use ryggrad_bridge_core::socket::{Action, Close, HEARTBEAT_MS, Input, Protocol, Session, event_frame, hello_frame, with_cursor};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::caller::{Caller, caller_of};
+use super::caller::{Caller, Standing};
 use super::pull::{changed, decoded, not_running, take};
 use super::query::Query;
 use super::subscriptions::own_fetched;
@@ -58,6 +57,7 @@ pub async fn open(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
+    let standing = Standing::of(caller.clone(), &headers);
     let subscription = own_fetched(ready, caller, id).await?;
     let query = Query::read(raw.as_deref(), &["after"]);
     let after = query.text("after").map(|text| decoded(ready, &subscription, text));
@@ -76,7 +76,6 @@ pub async fn open(
         shared.telemetry.socket_takeovers_late.inc();
     }
     let fetched = begins_behind(ready, subscription.id, after).await?;
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let connection = Connection {
         subscriptions: Arc::clone(&ready.subscriptions),
         id: subscription.id,
@@ -85,7 +84,7 @@ pub async fn open(
         started: Instant::now(),
         session: Session::new(0, protocol, fetched.acknowledged, shared.config.pending_max),
         window: shared.config.pending_max,
-        authorization: SecretString::from(token.to_owned()),
+        standing,
         shared: Arc::clone(&shared),
         place,
     };
@@ -110,8 +109,8 @@ struct Connection {
     started: Instant,
     session: Session,
     window: usize,
-    /// The header that it came with: looked at again and again.
-    authorization: SecretString,
+    /// What it was opened with: looked at again and again.
+    standing: Standing,
     place: Place,
 }
 
@@ -290,7 +289,7 @@ impl Connection {
 
     /// Whether whoever opened the connection might open it now.
     async fn authorised(&self) -> Option<()> {
-        let caller = caller_of(&self.shared, Some(self.authorization.expose_secret())).await.ok()?;
+        let caller = self.standing.caller(&self.shared).await?;
         self.subscriptions.get(caller.sight().ok()?, self.id).await.map(|_| ())
     }
 }

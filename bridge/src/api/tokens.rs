@@ -18,14 +18,11 @@ use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::sent::Sent;
 use super::{Id, Shared};
+use crate::config::BridgeConfig;
 use crate::contract::schemas::{object, organisation};
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::Problem;
 
-/// How long a token lives unless its request says otherwise.
-const LIFE_S_DEFAULT: i64 = 30 * 24 * 3_600;
-/// Longest life of a token.
-const LIFE_S_MAX: i64 = 366 * 24 * 3_600;
 const MEMBERS: [&str; 4] = ["organisation", "roles", "description", "expires_in_s"];
 
 /// A checked request.
@@ -44,9 +41,12 @@ fn unavailable(error: &ryggrad_log::Error) -> Problem {
 /// Issues a token. Its text is shown this once.
 pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
     caller.needs(Role::Operate)?;
+    if shared.trust.is_some() {
+        return Err(Problem::forbidden("an issuer vouches for callers here, and tokens of the bridge's own open nothing; ask the issuer"));
+    }
     let ready = shared.ready()?;
     let body = body.json()?;
-    let Wish { organisation, roles, description, life_s } = parse(&body).map_err(Problem::invalid)?;
+    let Wish { organisation, roles, description, life_s } = parse(&body, &shared.config).map_err(Problem::invalid)?;
     let now = Timestamp::now();
     let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
     let (token, text) =
@@ -77,7 +77,7 @@ pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): I
     }
 }
 
-fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
+fn parse(body: &Value, config: &BridgeConfig) -> Result<Wish, Vec<Fault>> {
     let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
     let mut faults = Fault::unknown_in(members, &MEMBERS);
     let organisation = members.get("organisation").and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
@@ -100,10 +100,10 @@ fn parse(body: &Value) -> Result<Wish, Vec<Fault>> {
         }
     };
     let life_s = match members.get("expires_in_s") {
-        None | Some(Value::Null) => LIFE_S_DEFAULT,
-        Some(value) => whole_number(value).filter(|life_s| (1..=LIFE_S_MAX).contains(life_s)).unwrap_or_else(|| {
-            faults.push(Fault::new("/expires_in_s", format!("is a number of seconds from 1 to {LIFE_S_MAX}")));
-            LIFE_S_DEFAULT
+        None | Some(Value::Null) => config.token_life_default_s.min(config.token_life_max_s).into(),
+        Some(value) => whole_number(value).filter(|life_s| (1..=config.token_life_max_s.into()).contains(life_s)).unwrap_or_else(|| {
+            faults.push(Fault::new("/expires_in_s", format!("is a number of seconds from 1 to {}", config.token_life_max_s)));
+            0
         }),
     };
     match organisation {
@@ -126,7 +126,7 @@ pub fn describe(contract: &mut Contract) {
 /// What is asked for.
 pub fn new_token_schema() -> Value {
     let roles = json!({"type": ["array", "null"], "minItems": 1, "items": {"type": "string", "enum": Role::ALL.map(Role::name)}});
-    let life = json!({"type": ["integer", "null"], "minimum": 1, "maximum": LIFE_S_MAX, "default": LIFE_S_DEFAULT});
+    let life = json!({"type": ["integer", "null"], "minimum": 1});
     object(
         &["organisation"],
         json!({

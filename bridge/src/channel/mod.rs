@@ -3,12 +3,13 @@
 //!
 //! The webhook channel: [`webhook`] makes and signs requests, [`handshake`] asks an endpoint whether
 //! it wants them, [`client`] keeps connections, [`connection`] speaks HTTP/1.1 on one of them,
-//! [`answer`] reads what comes back, [`guard`] finds the addresses that may be connected to, [`tls`]
+//! [`document`] fetches what an operator has named, [`answer`] reads what comes back, [`guard`] finds the addresses that may be connected to, [`tls`]
 //! says whom to trust.
 
 mod answer;
 mod client;
 mod connection;
+pub mod document;
 pub mod guard;
 pub mod handshake;
 pub(crate) mod tls;

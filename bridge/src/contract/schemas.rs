@@ -124,6 +124,14 @@ pub fn all(problem_types: Vec<String>) -> Value {
             "expires_at": time(), "revoked": {"type": "boolean"},
         })),
         "Readiness": whole(json!({"ready": {"type": "boolean"}, "obstacle": {"type": ["string", "null"]}})),
+        "ProtectedResource": object(
+            &["resource", "authorization_servers", "scopes_supported", "bearer_methods_supported"],
+            json!({
+                "resource": text(), "authorization_servers": {"type": "array", "items": text()},
+                "scopes_supported": {"type": "array", "items": text()}, "bearer_methods_supported": {"const": ["header"]},
+                "dpop_signing_alg_values_supported": {"type": "array", "items": text()}, "dpop_bound_access_tokens_required": {"const": true},
+            }),
+        ),
         "WebhookKeys": whole(json!({"keys": {"type": "array", "items": whole(json!({"kid": text(), "public": text()}))}})),
     });
     let own = replays::shapes().into_iter().chain(watch_lists::shapes());

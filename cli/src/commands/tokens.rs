@@ -54,7 +54,7 @@ pub struct IssueArgs {
     #[arg(long, value_name = "ORGANISATION")]
     organisation: String,
     /// What it may do; may be repeated [default: subscribe].
-    #[arg(long = "role", value_name = "ROLE", value_parser = ["subscribe", "publish", "operate"])]
+    #[arg(long = "role", value_name = "ROLE", value_parser = ["subscribe", "publish", "operate", "audit"])]
     roles: Vec<String>,
     /// What it is for.
     #[arg(long, value_name = "TEXT")]
