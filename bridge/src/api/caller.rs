@@ -7,10 +7,12 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use ryggrad_bridge_core::access::Who;
 use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use super::Shared;
 use crate::problem::Problem;
@@ -21,6 +23,8 @@ pub struct Caller {
     /// None for the operator's own token.
     organisation: Option<Organisasjonsnummer>,
     roles: Roles,
+    /// The id of a local token.
+    token: Option<Uuid>,
 }
 
 impl Caller {
@@ -37,6 +41,17 @@ impl Caller {
     pub fn subscriber(&self) -> Result<Organisasjonsnummer, Problem> {
         self.needs(Role::Subscribe)?;
         self.organisation.ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
+    }
+
+    /// The organisation that the caller speaks for, if any.
+    pub fn organisation(&self) -> Option<Organisasjonsnummer> {
+        self.organisation
+    }
+
+    /// Who changes something, for the history.
+    pub fn who(&self) -> Who {
+        let token = self.token.map(|token| token.to_string());
+        Who { organisation: self.organisation, roles: Some(self.roles.clone()), token, event: None }
     }
 
     /// Who the caller's idempotency keys are counted for.
@@ -74,10 +89,10 @@ pub(super) async fn caller_of(shared: &Shared, header: Option<&str>) -> Result<C
     }
     let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
     if operator {
-        return Ok(Caller { organisation: None, roles: Roles::all() });
+        return Ok(Caller { organisation: None, roles: Roles::all(), token: None });
     }
     let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
     bearer
-        .map(|(organisation, roles)| Caller { organisation: Some(organisation), roles })
+        .map(|(token, organisation, roles)| Caller { organisation: Some(organisation), roles, token: Some(token) })
         .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
 }
