@@ -114,6 +114,12 @@ pub struct BridgeConfig {
     pub watch_list_uploads_max: usize,
     /// How long the body of such an upload may take to arrive.
     pub watch_list_upload_timeout_ms: u64,
+    /// Members, and delegations, grants, relations and blocks, of each kind; all are held in memory (some 500 bytes each).
+    pub access_facts_max: usize,
+    /// Of each kind, those that one organisation makes.
+    pub access_facts_per_organisation_max: usize,
+    /// Changes of these that the API shows, the newest; the topic keeps all for five years.
+    pub access_history_shown_max: usize,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
     /// Idempotency keys of one organisation in a day.
@@ -179,6 +185,9 @@ impl Default for BridgeConfig {
             watch_list_upload_bytes_max: 16 * 1024 * 1024,
             watch_list_uploads_max: 2,
             watch_list_upload_timeout_ms: 60_000,
+            access_facts_max: 500_000,
+            access_facts_per_organisation_max: 100_000,
+            access_history_shown_max: 10_000,
             removed_keys_max: 1_000_000,
             idempotency_keys_per_organisation_max: 10_000,
             idempotency_keys_max: 100_000,

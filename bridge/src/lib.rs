@@ -1,8 +1,9 @@
 //! The bridge: fans events out of Kafka to subscribed organisations.
 //!
 //! Cast: [`api`] answers HTTP, [`answers`] keeps answers for repetitions, [`subscriptions`] and [`tokens`] hold facts whose truth is a
-//! topic, [`watch_lists`] narrow subscriptions to keys, [`runtime`] drives one pure machine per subscription, [`channel`] carries deliveries,
-//! [`contract`] is what the API promises, [`removals`] knows whose older states may not leave, [`trust`] whose callers an issuer vouches for, [`schema_registry`] shows the committed
+//! topic, [`access`] holds who takes part and what is opened to whom, [`watch_lists`] narrow subscriptions to keys, [`runtime`] drives one
+//! pure machine per subscription, [`channel`] carries deliveries, [`listening`] takes callers in, [`contract`] is what the API promises,
+//! [`removals`] knows whose older states may not leave, [`trust`] whose callers an issuer vouches for, [`schema_registry`] shows the committed
 //! schemas, [`schema_import`] brings them to a registry beside the bridge. Decisions are made in `ryggrad-bridge-core`.
 //!
 //! Promises: ports are bound before anything else; a change is answered after Kafka has it; a
@@ -10,6 +11,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests"))]
 
+mod access;
 mod answers;
 mod api;
 pub mod channel;

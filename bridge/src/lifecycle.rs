@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::access::{self, Access};
 use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
 use crate::channel::tls::InvalidTls;
@@ -90,6 +91,9 @@ pub enum BridgeError {
     /// Not every watch list can be held, so that nothing may be delivered.
     #[error("cannot hold the watch lists")]
     WatchLists(#[source] LoadError),
+    /// Not all is known of who may get what, so that nothing may be delivered.
+    #[error("cannot hold members, delegations, grants, relations and blocks")]
+    Access(#[source] access::LoadError),
     /// Nobody reads any more which keys are removed.
     #[error("the reading of removed keys has ended; nothing is delivered without it, so the bridge has stopped")]
     RemovalsEnded,
@@ -284,6 +288,11 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let replays = Replays::new(replays.clone(), replays.load(connection, timeout_ms).await?);
     let subscriptions = Facts::new(SUBSCRIPTIONS, Arc::clone(&appender));
     let loaded = subscriptions.load(connection, timeout_ms).await?;
+    let access = Access::load(connection, Arc::clone(&appender), &seal, &context.config, context.telemetry.clone()).await;
+    let access = Arc::new(access.map_err(|error| match error {
+        access::LoadError::Log(error) => BridgeError::Log(error),
+        unreadable => BridgeError::Access(unreadable),
+    })?);
     let (watched, telemetry) = (Arc::clone(&context.watched), context.telemetry.clone());
     let watch_lists = WatchLists::load(connection, appender, seal.clone(), watched, &context.config, telemetry).await;
     let watch_lists = Arc::new(watch_lists.map_err(|error| match error {
@@ -293,7 +302,7 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
     let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded);
-    let ready = Ready { subscriptions: Arc::new(subscriptions), tokens, watch_lists, answers: Arc::new(answers) };
+    let ready = Ready { subscriptions: Arc::new(subscriptions), tokens, access, watch_lists, answers: Arc::new(answers) };
     Ok(Found { ready, stored, cursors })
 }
 

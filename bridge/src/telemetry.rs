@@ -18,6 +18,13 @@ pub struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
+/// What kind of fact is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// One of `ryggrad_bridge_core::access::Kind`.
+    pub kind: &'static str,
+}
+
 /// The bridge's metrics.
 #[derive(Clone)]
 pub struct Telemetry {
@@ -49,6 +56,10 @@ pub struct Telemetry {
     pub previews_cut_short: Counter,
     /// Keys removed for legal reasons; the limit is `removed_keys_max`.
     pub removed_keys: Gauge,
+    /// Members, delegations, grants, relations, blocks; the limit of each is `access_facts_max`.
+    pub access_facts: Family<KindLabel, Gauge>,
+    /// Changes of these.
+    pub access_changes: Counter,
     /// Watch lists; the limit is `watch_lists_max`.
     pub watch_lists: Gauge,
     /// Keys in them, each as often as it is listed.
@@ -120,6 +131,8 @@ impl Telemetry {
             preview_seconds: seconds(),
             previews_cut_short: Counter::default(),
             removed_keys: Gauge::default(),
+            access_facts: Family::default(),
+            access_changes: Counter::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
             watch_list_bytes: Gauge::default(),
@@ -165,6 +178,8 @@ impl Telemetry {
         bridge.register_with_unit("preview", "Duration of counting for a preview", Unit::Seconds, metrics.preview_seconds.clone());
         bridge.register("previews_cut_short", "Previews that reached a limit before their end", metrics.previews_cut_short.clone());
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
+        bridge.register("access_facts", "Members, delegations, grants, relations and blocks", metrics.access_facts.clone());
+        bridge.register("access_changes", "Changes of these", metrics.access_changes.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());
         bridge.register_with_unit("watch_list", "Watch lists in memory", Unit::Bytes, metrics.watch_list_bytes.clone());

@@ -90,14 +90,14 @@ impl Tokens {
         Ok(true)
     }
 
-    /// The organisation that a token's bearer speaks for, and what it may do, if the token is good.
-    pub async fn bearer(&self, token: &str, now: jiff::Timestamp) -> Option<(Organisasjonsnummer, Roles)> {
+    /// A token's id, the organisation that its bearer speaks for, and what it may do, if the token is good.
+    pub async fn bearer(&self, token: &str, now: jiff::Timestamp) -> Option<(Uuid, Organisasjonsnummer, Roles)> {
         let (id, secret) = token.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
         let id: Uuid = id.parse().ok()?;
         let known = self.known.read().await;
         let token = known.get(&id.to_string())?;
         let fits: bool = token.hash.as_bytes().ct_eq(hash(secret).as_bytes()).into();
-        (fits && !token.revoked && now < token.expires_at).then(|| (token.organisation, token.roles.clone()))
+        (fits && !token.revoked && now < token.expires_at).then(|| (token.id, token.organisation, token.roles.clone()))
     }
 }
 

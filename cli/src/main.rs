@@ -15,7 +15,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
-    bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up, watch_lists,
+    access, bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up,
+    watch_lists,
 };
 use exit::Code;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,24 @@ enum Command {
     /// Creates and fills watch lists, which narrow subscriptions to keys
     #[command(after_help = watch_lists::EXAMPLES)]
     WatchLists(watch_lists::Args),
+    /// Enters and stops organisations that take part, and tells what they lack
+    #[command(after_help = access::members::EXAMPLES)]
+    Members(access::members::Args),
+    /// Lets suppliers act for organisations
+    #[command(after_help = access::delegations::EXAMPLES)]
+    Delegations(access::delegations::Args),
+    /// Opens event types to organisations
+    #[command(after_help = access::grants::EXAMPLES)]
+    Grants(access::grants::Args),
+    /// Says which patients a receiver follows. For controllers
+    #[command(after_help = access::persons::RELATION_EXAMPLES)]
+    Relations(access::persons::RelationArgs),
+    /// Keeps what is about a person from receivers. For controllers
+    #[command(after_help = access::persons::BLOCK_EXAMPLES)]
+    Blocks(access::persons::BlockArgs),
+    /// Shows who has changed any of these
+    #[command(after_help = access::history::EXAMPLES)]
+    AccessHistory(access::history::Args),
     /// Issues and revokes access tokens. Needs the operator's token
     #[command(after_help = tokens::EXAMPLES)]
     Tokens(tokens::Args),
@@ -127,6 +146,12 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Replay(args) => replay::run(*args, stop_on_signal()?).await,
         Command::Subscriptions(args) => subscriptions::run(*args).await,
         Command::WatchLists(args) => watch_lists::run(args).await,
+        Command::Members(args) => access::members::run(args).await,
+        Command::Delegations(args) => access::delegations::run(args).await,
+        Command::Grants(args) => access::grants::run(args).await,
+        Command::Relations(args) => access::persons::run_relations(args).await,
+        Command::Blocks(args) => access::persons::run_blocks(args).await,
+        Command::AccessHistory(args) => access::history::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
         Command::Sources(args) => sources::run(args).await,

@@ -13,6 +13,18 @@ use crate::manifest;
 
 /// Topics that Ryggrad itself keeps its facts in.
 pub mod topics {
+    /// Who changed what of members, delegations, grants, relations and blocks.
+    pub const ACCESS_HISTORY: &str = "ryggrad.access-history";
+    /// Whose events stay; sealed.
+    pub const BLOCKS: &str = "ryggrad.blocks";
+    /// Who acts for whom.
+    pub const DELEGATIONS: &str = "ryggrad.delegations";
+    /// What is opened to whom.
+    pub const GRANTS: &str = "ryggrad.grants";
+    /// Organisations that take part.
+    pub const MEMBERS: &str = "ryggrad.members";
+    /// Who follows which patient; sealed.
+    pub const RELATIONS: &str = "ryggrad.relations";
     /// How far each source has been read.
     pub const SOURCE_POSITIONS: &str = "ryggrad.source-positions";
     /// What operators tell sources to do.
@@ -321,9 +333,10 @@ mod tests {
     #[test]
     fn the_built_in_catalogue_is_valid_and_complete() {
         let catalogue = Catalogue::parse(include_str!("../catalogue.toml")).unwrap();
-        for name in
-            [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS, topics::WATCH_LISTS]
-        {
+        let access = [topics::MEMBERS, topics::DELEGATIONS, topics::GRANTS, topics::RELATIONS, topics::BLOCKS, topics::ACCESS_HISTORY];
+        let others =
+            [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS, topics::WATCH_LISTS];
+        for name in access.into_iter().chain(others) {
             assert!(catalogue.topic(name).is_some(), "{name}");
         }
     }

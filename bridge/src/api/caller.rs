@@ -9,11 +9,13 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Method};
+use ryggrad_bridge_core::access::Who;
 use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_bridge_core::trust::Token;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use super::Shared;
 use crate::problem::Problem;
@@ -27,6 +29,8 @@ pub struct Caller {
     roles: Roles,
     /// The issuer's token, and who holds it to the rules.
     issued: Option<(Arc<Trust>, Arc<Token>)>,
+    /// The id of a local token.
+    token: Option<Uuid>,
 }
 
 impl Caller {
@@ -43,6 +47,18 @@ impl Caller {
     pub fn subscriber(&self) -> Result<Organisasjonsnummer, Problem> {
         self.needs(Role::Subscribe)?;
         self.organisation.ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
+    }
+
+    /// The organisation that the caller speaks for, if any.
+    pub fn organisation(&self) -> Option<Organisasjonsnummer> {
+        self.organisation
+    }
+
+    /// Who changes something, for the history.
+    pub fn who(&self) -> Who {
+        let token = self.token.map(|token| token.to_string());
+        let client = self.issued.as_ref().map(|(_, token)| token.client.clone());
+        Who { organisation: self.organisation, roles: Some(self.roles.clone()), token, client, event: None }
     }
 
     /// Who the caller's idempotency keys are counted for.
@@ -90,7 +106,7 @@ pub(super) async fn caller_of(
         Some(trust) => {
             let token = trust.admit(method, path, headers).await?;
             let (organisation, roles) = (Some(token.organisation), token.roles.clone());
-            Caller { organisation, roles, issued: Some((Arc::clone(trust), Arc::new(token))) }
+            Caller { organisation, roles, token: None, issued: Some((Arc::clone(trust), Arc::new(token))) }
         }
     };
     known.insert(caller.clone());
@@ -107,11 +123,11 @@ async fn local(shared: &Shared, header: Option<&str>) -> Result<Caller, Problem>
     }
     let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
     if operator {
-        return Ok(Caller { organisation: None, roles: Roles::all(), issued: None });
+        return Ok(Caller { organisation: None, roles: Roles::all(), token: None, issued: None });
     }
     let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
     bearer
-        .map(|(organisation, roles)| Caller { organisation: Some(organisation), roles, issued: None })
+        .map(|(token, organisation, roles)| Caller { organisation: Some(organisation), roles, token: Some(token), issued: None })
         .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
 }
 

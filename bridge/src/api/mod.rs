@@ -1,9 +1,11 @@
 //! The HTTP API: routes, who calls, and what everyone may see (health, metrics, schemas).
 
+mod access;
 mod attempts;
 mod caller;
 mod dead_letters;
 mod idempotency;
+mod members;
 pub mod page;
 mod pull;
 mod query;
@@ -37,6 +39,8 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
+use self::access::{Blocks, Delegations, Grants, Relations};
+use crate::access::Access;
 use crate::answers::Answers;
 use crate::config::BridgeConfig;
 use crate::contract::{self, Contract, Operation};
@@ -55,6 +59,8 @@ pub struct Ready {
     pub subscriptions: Arc<Subscriptions>,
     /// Tokens.
     pub tokens: Tokens,
+    /// Members, delegations, grants, relations and blocks.
+    pub access: Arc<Access>,
     /// Watch lists.
     pub watch_lists: Arc<WatchLists>,
     /// Answers to requests that may be repeated.
@@ -129,6 +135,18 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/watch-lists", post(watch_lists::create).get(watch_lists::list))
         .route("/v1/watch-lists/{id}", get(watch_lists::show).patch(watch_lists::patch).delete(watch_lists::delete))
         .route("/v1/watch-lists/{id}/keys", post(watch_lists::change_keys).put(watch_lists::replace_keys))
+        .route("/v1/members", get(members::list))
+        .route("/v1/members/{organisation}", get(members::show).put(members::put).delete(members::delete))
+        .route("/v1/members/{organisation}/lacks", get(members::lacks))
+        .route("/v1/access-history", get(members::history))
+        .route("/v1/delegations", post(access::create::<Delegations>).get(access::list::<Delegations>))
+        .route("/v1/delegations/{id}", get(access::show::<Delegations>).delete(access::delete::<Delegations>))
+        .route("/v1/grants", post(access::create::<Grants>).get(access::list::<Grants>))
+        .route("/v1/grants/{id}", get(access::show::<Grants>).delete(access::delete::<Grants>))
+        .route("/v1/relations", post(access::create::<Relations>).get(access::list::<Relations>))
+        .route("/v1/relations/{id}", get(access::show::<Relations>).delete(access::delete::<Relations>))
+        .route("/v1/blocks", post(access::create::<Blocks>).get(access::list::<Blocks>))
+        .route("/v1/blocks/{id}", get(access::show::<Blocks>).delete(access::delete::<Blocks>))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))
@@ -159,6 +177,8 @@ pub fn contract() -> Contract {
     rewind::describe(&mut contract);
     replays::describe(&mut contract);
     watch_lists::describe(&mut contract);
+    members::describe(&mut contract);
+    access::describe(&mut contract);
     pull::describe(&mut contract);
     socket::describe(&mut contract);
     tokens::describe(&mut contract);

@@ -115,7 +115,7 @@ pub(super) fn shown(changed: Option<Subscription>) -> Result<Response, Problem> 
 }
 
 /// What a request demands of the subscription that it is about to change.
-fn precondition(headers: &HeaderMap) -> Precondition {
+pub(super) fn precondition(headers: &HeaderMap) -> Precondition {
     // A value that is no text is a tag that nothing has.
     Precondition::if_match(headers.get_all(header::IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()))
 }

@@ -5,6 +5,7 @@
 //! is the shape of a subscription. What follows from a call's place alone (a token, an id, a key) is never written twice.
 //! `docs/openapi.json` and `docs/asyncapi.json` are these documents as committed.
 
+mod access;
 mod operation;
 mod replays;
 pub mod schemas;

@@ -13,11 +13,12 @@ use crate::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::problem::Code;
 
 /// What calls are grouped by.
-pub const TAGS: [(&str, &str); 6] = [
+pub const TAGS: [(&str, &str); 7] = [
     ("subscriptions", "Who gets which events, and how."),
     ("events", "Events, for receivers that come for them."),
     ("deliveries", "What became of events that were posted."),
     ("watch lists", "Keys that subscriptions are narrowed to."),
+    ("access", "Who takes part, who acts for whom, and what is opened to whom."),
     ("operation", "For operators and for those who watch the bridge."),
     ("schemas", "The committed Avro schemas, read-only, as a Confluent Schema Registry has them."),
 ];
@@ -31,6 +32,8 @@ pub enum Rule {
     Needs(Role),
     /// Whoever has the role subscribe, for one's own; with operate, for everyone's.
     Own,
+    /// Whoever has the role subscribe, for what concerns one's own organisation; with operate, for everyone's.
+    OwnFacts,
 }
 
 /// One answer that is no problem.
@@ -168,7 +171,7 @@ impl Operation {
 
     /// `If-Match`, and what comes of it.
     pub fn guarded(self) -> Self {
-        let description = "Tags of which the subscription's must be one: 412 if it was changed since.";
+        let description = "Tags of which its own must be one: 412 if it was changed since.";
         self.header("If-Match", text(), description).refuses(&[Code::Precondition])
     }
 
@@ -262,6 +265,9 @@ impl Operation {
             }
             Rule::Needs(role) => Some(format!("Needs the role `{}`.", role.name())),
             Rule::Own => Some("Needs the role `subscribe`, for one's own subscriptions, or `operate`, for everyone's.".to_owned()),
+            Rule::OwnFacts => {
+                Some("Needs the role `subscribe`, for what concerns one's own organisation, or `operate`, for everyone's.".to_owned())
+            }
         };
         let description: Vec<String> = self.description.iter().cloned().chain(role).collect();
         if !description.is_empty() {

@@ -3,7 +3,7 @@
 use ryggrad_bridge_core::role::Role;
 use serde_json::{Map, Value, json};
 
-use super::{replays, subscription, watch_lists};
+use super::{access, replays, subscription, watch_lists};
 
 /// A shape by its name.
 pub fn reference(shape: &str) -> Value {
@@ -134,7 +134,7 @@ pub fn all(problem_types: Vec<String>) -> Value {
         ),
         "WebhookKeys": whole(json!({"keys": {"type": "array", "items": whole(json!({"kid": text(), "public": text()}))}})),
     });
-    let own = replays::shapes().into_iter().chain(watch_lists::shapes());
+    let own = replays::shapes().into_iter().chain(watch_lists::shapes()).chain(access::shapes());
     for (name, shape) in own.chain(subscription::shapes()) {
         shapes[name] = shape;
     }

@@ -81,6 +81,8 @@ pub struct Page {
     pub body: Value,
     /// The cursor of a feed.
     pub cursor: Option<String>,
+    /// The entity tag of what it shows.
+    pub tag: Option<String>,
 }
 
 /// A client for one bridge with one token.
@@ -145,6 +147,13 @@ impl Bridge {
         Ok(self.send(request.header("content-type", "text/plain").body(lines)).await?.body)
     }
 
+    /// Puts JSON where a path says, if what stands there still has this tag.
+    pub async fn put(&self, path: &[&str], body: &Value, tag: Option<&str>) -> Result<Value, CallError> {
+        let request = self.request(Method::PUT, endpoint(&self.base, path), Some(body));
+        let request = tag.into_iter().fold(request, |request, tag| request.header("if-match", tag));
+        Ok(self.send(request).await?.body)
+    }
+
     /// Deletes what stands at a path.
     pub async fn delete(&self, path: &[&str]) -> Result<Value, CallError> {
         self.call(Method::DELETE, path, None).await
@@ -181,10 +190,11 @@ impl Bridge {
     async fn send(&self, request: RequestBuilder) -> Result<Page, CallError> {
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
-        let cursor = response.headers().get("ryggrad-cursor").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (cursor, tag) = (header("ryggrad-cursor"), header("etag"));
         let bytes = self.body(response).await?;
         if status.is_success() {
-            return Ok(Page { body: self.json(&bytes)?, cursor });
+            return Ok(Page { body: self.json(&bytes)?, cursor, tag });
         }
         let problem = Problem::read(status.as_u16(), status.canonical_reason(), &bytes);
         Err(if status.is_client_error() { CallError::Refused(problem) } else { CallError::Failed(problem) })

@@ -1,5 +1,6 @@
 //! One file per command. A command parses nothing itself and decides little: it wires.
 
+pub mod access;
 pub mod bench;
 pub mod bridge;
 pub mod completions;

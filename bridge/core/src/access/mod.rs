@@ -1,13 +1,18 @@
 //! Who may get what, as of now: the facts, and the decision that is asked at every attempt.
 //!
 //! Cast: [`facts`] are what organisations, controllers and registries have said; [`index`] holds them
-//! so that a decision costs a few look-ups; [`decision`] is the rule itself. Pure: time is an argument.
+//! so that a decision costs a few look-ups; [`decision`] is the rule itself; [`request`] reads what is
+//! asked for, [`record`] is what is kept and shown. Pure: time is an argument.
 //! Must never deliver because something is not known: for protected data, what is missing withholds.
 
 pub mod decision;
 pub mod facts;
 pub mod index;
+pub mod record;
+pub mod request;
 
 pub use decision::{Caller, Case, Event, Protection, Reason, Verdict, View, authorise, shortcomings};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;
+pub use record::{Change, Fact, Kept, Kind, Who};
+pub use request::Asked;

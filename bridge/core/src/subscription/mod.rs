@@ -22,7 +22,7 @@ use crate::settings::{Channel, Settings};
 pub use request::{DESCRIPTION_CHARS_MAX, NewSubscription, SINK_BYTES_MAX, TYPES_MAX, parse};
 pub(crate) use request::{parse_description, parse_secret, parse_sink, parse_types, parse_verify, parse_watch_list, webhook_only};
 pub use secrets::{OVERLAP_S, PREVIOUS_SECRETS_MAX, PreviousSecret, Rotation, Secrets};
-pub use tag::Precondition;
+pub use tag::{Precondition, entity_tag};
 pub use verification::{Verification, VerificationMethod, VerificationState, Verify};
 
 /// Where a new subscription starts.

@@ -3,6 +3,7 @@
 //! A tag follows what the owner has asked for, and never what became of it: how far the cursor is, what the endpoint
 //! has agreed to and which replaced secrets still sign leave it alone. It tells nobody anything of a secret.
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Subscription;
@@ -16,11 +17,16 @@ impl Subscription {
             (&self.types, &self.filters, &self.sink, &self.description, self.state),
             (&self.delivery, &self.headers, &self.sealed_headers, self.verify, &self.sealed_secret),
         );
-        // Our own types, all of which have a JSON form.
-        let digest = Sha256::digest(serde_json::to_vec(&definition).unwrap_or_default());
-        let digits: String = digest.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
-        format!("\"{digits}\"")
+        entity_tag(&definition)
     }
+}
+
+/// The entity tag of what is defined like this, with its quotes.
+pub fn entity_tag(definition: &impl Serialize) -> String {
+    // Our own types, all of which have a JSON form.
+    let digest = Sha256::digest(serde_json::to_vec(definition).unwrap_or_default());
+    let digits: String = digest.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{digits}\"")
 }
 
 /// What a request demands: nothing, or that the tag is one of these.
@@ -40,9 +46,13 @@ impl Precondition {
 
     /// Whether a subscription is as demanded. A weak tag promises too little, and never is.
     pub fn holds_for(&self, subscription: &Subscription) -> bool {
+        self.holds(Some(&subscription.tag()))
+    }
+
+    /// Whether something is as demanded that has this tag, or is not there at all.
+    pub fn holds(&self, own: Option<&str>) -> bool {
         let Some(tags) = &self.0 else { return true };
-        let own = subscription.tag();
-        tags.iter().any(|tag| tag == "*" || *tag == own)
+        own.is_some_and(|own| tags.iter().any(|tag| tag == "*" || tag == own))
     }
 }
 
