@@ -1,6 +1,8 @@
 //! How callers are taken in: over TLS with a certificate that can be replaced, in bounded numbers, and
 //! none that keeps the bridge waiting.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use ryggrad_tests::process::Process;
+use ryggrad_tests::process::{Process, command, free_port};
 use ryggrad_tests::scenario::Scenario;
 use ryggrad_tests::wait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +25,7 @@ fn certificate(file: &str) -> PathBuf {
 }
 
 fn with_settings(scenario: &Scenario, settings: &str) -> Process {
-    let path = scenario.folder().join("listening.toml");
+    let path = scenario.folder.path().join("listening.toml");
     std::fs::write(&path, settings).unwrap();
     scenario.bridge(&["--config", path.to_str().unwrap()])
 }
@@ -56,7 +58,7 @@ async fn metric(scenario: &Scenario, name: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_served_over_tls_and_a_replaced_certificate_is_taken_up() {
     let scenario = Scenario::start().await;
-    let (chain, key) = (scenario.folder().join("chain.pem"), scenario.folder().join("chain.key"));
+    let (chain, key) = (scenario.folder.path().join("chain.pem"), scenario.folder.path().join("chain.key"));
     let put = |chain_from: &Path, key_from: &Path| {
         std::fs::copy(chain_from, &chain).unwrap();
         std::fs::copy(key_from, &key).unwrap();
@@ -93,9 +95,13 @@ async fn the_api_is_served_over_tls_and_a_replaced_certificate_is_taken_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_setting_is_refused_with_what_to_do() {
     let scenario = Scenario::start().await;
-    let mut bridge = with_settings(&scenario, &format!("[bridge]\ntls_key_file = {:?}\n", certificate("server.key")));
-    assert_eq!(bridge.wait().await, Some(1));
-    assert!(bridge.log().contains("bridge.tls_certificate_file and bridge.tls_key_file belong together"), "{}", bridge.log());
+    let settings = scenario.folder.path().join("half.toml");
+    std::fs::write(&settings, format!("[bridge]\ntls_key_file = {:?}\n", certificate("server.key"))).unwrap();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let arguments =
+        ["bridge", "--kafka", &scenario.broker.address(), "--data", "half", "--listen", &listen, "--config", settings.to_str().unwrap()];
+    let (code, _, said) = command(scenario.folder.path(), &arguments);
+    assert!(code == Some(1) && said.contains("bridge.tls_certificate_file and bridge.tls_key_file belong together"), "{code:?} {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
