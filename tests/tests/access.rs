@@ -194,7 +194,7 @@ async fn what_was_answered_outlives_a_kill_and_the_history_misses_nothing() {
     for kill in 1..=KILLS {
         let asker = operator.clone();
         let asking = tokio::spawn(async move { asker.try_call(Method::PUT, &member(ORGANISATION), Some(wish(kill))).await });
-        wait::random_moment(random.random_range(0..20)).await;
+        wait::random_moment(random.random_range(0..8)).await;
         bridge.kill();
         let answered = asking.await.unwrap().is_some_and(|(status, _)| status == 200);
         bridge = scenario.bridge(&[]);
