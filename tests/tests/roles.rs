@@ -21,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 8] = ["nobody", "subscribe", "publish", "audit", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 8]); 40] = [
+const ROUTES: [(&str, &str, [&str; 8]); 62] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
@@ -52,6 +52,28 @@ const ROUTES: [(&str, &str, [&str; 8]); 40] = [
     ("DELETE", "/v1/watch-lists/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/watch-lists/ID/keys", ["401", "404", "-subscribe", "-subscribe", "-subscribe", "404", "404", "no organisation"]),
     ("PUT", "/v1/watch-lists/ID/keys", ["401", "404", "-subscribe", "-subscribe", "-subscribe", "404", "404", "no organisation"]),
+    ("GET", "/v1/members", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/members/{organisation}", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("PUT", "/v1/members/{organisation}", ["401", "-operate", "-operate", "-operate", "404", "-operate", "404", "404"]),
+    ("DELETE", "/v1/members/{organisation}", ["401", "-operate", "-operate", "-operate", "404", "-operate", "404", "404"]),
+    ("GET", "/v1/members/{organisation}/lacks", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("GET", "/v1/access-history", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("POST", "/v1/delegations", ["401", "422", "-subscribe", "-subscribe", "422", "422", "422", "422"]),
+    ("GET", "/v1/delegations", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/delegations/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/delegations/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/grants", ["401", "422", "-subscribe", "-subscribe", "422", "422", "422", "422"]),
+    ("GET", "/v1/grants", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/grants/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/grants/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/relations", ["401", "403", "-subscribe", "-subscribe", "-subscribe", "403", "403", "no organisation"]),
+    ("GET", "/v1/relations", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/relations/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/relations/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("POST", "/v1/blocks", ["401", "403", "-subscribe", "-subscribe", "-subscribe", "403", "403", "no organisation"]),
+    ("GET", "/v1/blocks", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
+    ("GET", "/v1/blocks/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
+    ("DELETE", "/v1/blocks/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/tokens", ["401", "-operate", "-operate", "-operate", "422", "-operate", "422", "422"]),
     ("GET", "/v1/tokens", ["401", "-operate", "-operate", "-operate", "200", "-operate", "200", "200"]),
     ("DELETE", "/v1/tokens/ID", ["401", "-operate", "-operate", "-operate", "404", "-operate", "404", "404"]),

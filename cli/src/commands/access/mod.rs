@@ -52,7 +52,7 @@ struct Kind {
 
 impl Kind {
     async fn create(&self, bridge: &Bridge, output: &mut Output, format: Format, body: &Value) -> anyhow::Result<()> {
-        let made = bridge.post(&["v1", self.plural], Some(body)).await?;
+        let made = bridge.make(&["v1", self.plural], body).await?;
         print_one(output, format, &made, self.members)
     }
 
