@@ -234,9 +234,10 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Where it stands among others: the time at which it began, in nanoseconds since 1970, and its id.
-    pub fn age(&self) -> (i128, Uuid) {
-        (self.started_at.parse().map_or(0, Timestamp::as_nanosecond), self.id)
+    /// Where it stands among others: the time at which it began, in nanoseconds since 1970, and the second half of its id.
+    pub fn age(&self) -> u128 {
+        let began_at_ns = self.started_at.parse().map_or(0, Timestamp::as_nanosecond);
+        u128::from(u64::try_from(began_at_ns).unwrap_or_default()) << 64 | u128::from(self.id.as_u64_pair().1)
     }
 
     /// The subscription that the bridge runs for it: the same owner, endpoint and format, less of
