@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use ryggrad_bridge_core::access::request::{parse_block, parse_delegation, parse_grant, parse_relation};
 use ryggrad_bridge_core::access::{Asked, Fact, Kept, Kind};
+use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -137,17 +138,13 @@ pub async fn create<S: Sort>(
     let fact = S::read(&body.json()?, &caller, ready, asked)?;
     // What has the id that follows from the key was made by this request, whose answer was lost; or, long ago, by one like it.
     let there = id.and_then(|id| ready.access.get(S::KIND, &id.to_string()));
-    let id = id.filter(|_| there.as_ref().is_none_or(is_of_today)).unwrap_or_else(Uuid::now_v7);
+    let own = |there: &Kept| is_repeated(Some(there.changed_at), asked.now);
+    let id = id.filter(|_| there.as_ref().is_none_or(own)).unwrap_or_else(Uuid::now_v7);
     let judge = move |before: Option<&Fact>| Ok(Some(before.cloned().unwrap_or(fact)));
     let changed = ready.access.change(caller.who(), S::KIND, id.to_string(), judge).await?;
     let kept = changed.kept.ok_or_else(missing::<S>)?;
     let location = format!("/v1/{}/{id}", S::PLURAL);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(with_id(&id.to_string(), &kept))).into_response())
-}
-
-/// Whether it was made while answers of its day are kept.
-fn is_of_today(kept: &Kept) -> bool {
-    Timestamp::now().as_millisecond() - kept.changed_at.as_millisecond() < ryggrad_bridge_core::idempotency::KEPT_MS
 }
 
 /// Those that the caller may see, by their ids.
