@@ -13,8 +13,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::tls::{InvalidTls, certificates};
+use crate::channel::tls::{InvalidTls, certificates, private_key};
 use crate::config::BridgeConfig;
 use crate::telemetry::Telemetry;
 
@@ -194,7 +192,6 @@ fn changed(chain: &Path, key: &Path) -> Option<Changed> {
 }
 
 fn certified(chain: &Path, key: &Path) -> Result<CertifiedKey, InvalidTls> {
-    let failed = |source| InvalidTls::File { path: key.to_owned(), what: "a private key", source };
-    let key = PrivateKeyDer::from_pem_file(key).map_err(failed)?;
+    let key = private_key(key)?;
     Ok(CertifiedKey::from_der(certificates(chain)?, key, &ring::default_provider())?)
 }

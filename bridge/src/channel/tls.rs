@@ -67,10 +67,7 @@ impl Tls {
         ca_files: impl Iterator<Item = &'a PathBuf>,
     ) -> Result<Self, InvalidTls> {
         let identity = match (certificate, key) {
-            (Some(certificate), Some(key)) => {
-                let failed = |source| InvalidTls::File { path: key.to_owned(), what: "a private key", source };
-                Some(Identity { chain: certificates(certificate)?, key: PrivateKeyDer::from_pem_file(key).map_err(failed)? })
-            }
+            (Some(certificate), Some(key)) => Some(Identity { chain: certificates(certificate)?, key: private_key(key)? }),
             (None, None) => None,
             _ => return Err(InvalidTls::Half),
         };
@@ -111,6 +108,12 @@ impl Tls {
 
 fn builder() -> Result<ConfigBuilder<ClientConfig, rustls::WantsVerifier>, InvalidTls> {
     Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?)
+}
+
+/// The private key in a PEM file.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, InvalidTls> {
+    let failed = |source| InvalidTls::File { path: path.to_owned(), what: "a private key", source };
+    PrivateKeyDer::from_pem_file(path).map_err(failed)
 }
 
 /// The certificates in a PEM file, of which there is at least one.
