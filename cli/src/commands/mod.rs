@@ -7,6 +7,7 @@ pub mod completions;
 pub mod consume;
 pub mod filter;
 pub mod frame;
+mod input;
 pub mod listen;
 pub mod offsets;
 pub mod produce;

@@ -3,16 +3,15 @@
 //! Keys come from files and stdin. Must never take one as an argument, where other users of the
 //! machine and the shell's history would see it, nor print one.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use crate::client::{Bridge, BridgeOptions};
 use crate::commands::frame::Frame;
-use crate::exit::{Code, Stop};
+use crate::commands::input;
+use crate::exit::Code;
 use crate::output::{Format, Output, cell, note};
 
 /// What to type for what.
@@ -85,19 +84,7 @@ pub struct Keys {
 
 impl Keys {
     fn read(&self) -> anyhow::Result<String> {
-        let mut text = String::new();
-        if self.file.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text).context("stdin cannot be read as text")?;
-        } else {
-            let unreadable = |error: std::io::Error| {
-                Stop::usage(
-                    format!("{} cannot be read: {error}", self.file.display()),
-                    "give a text file with a key on each line, or - for stdin",
-                )
-            };
-            text = std::fs::read_to_string(&self.file).map_err(unreadable)?;
-        }
-        Ok(text)
+        input::read(&self.file, "a text file with a key on each line")
     }
 }
 

@@ -1,15 +1,14 @@
 //! `ryggrad members`: organisations that take part, and what they lack.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use super::{print_all, print_one};
 use crate::client::{Bridge, OperatorOptions, is_not_found};
 use crate::commands::frame::Frame;
+use crate::commands::input;
 use crate::exit::{Code, Stop};
 use crate::output::{Format, Output, note};
 
@@ -154,13 +153,7 @@ fn wanted(mut body: Value, set: &SetArgs) -> Value {
 }
 
 fn read(file: &std::path::Path) -> anyhow::Result<Value> {
-    let mut text = String::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text).context("stdin cannot be read as text")?;
-    } else {
-        let remedy = "give a JSON file, or - for stdin";
-        text = std::fs::read_to_string(file).map_err(|error| Stop::usage(format!("{} cannot be read: {error}", file.display()), remedy))?;
-    }
+    let text = input::read(file, "a JSON file")?;
     let remedy = "write it as ryggrad members show ORGANISATION -o ndjson prints one";
     Ok(serde_json::from_str(&text).map_err(|error| Stop::usage(format!("{} is no JSON: {error}", file.display()), remedy))?)
 }

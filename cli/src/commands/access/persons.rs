@@ -2,17 +2,16 @@
 //!
 //! Pseudonyms come from files and stdin. Must never take one as an argument, nor print one in a note.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Kind, Period, put};
 use crate::client::{Bridge, BridgeOptions};
 use crate::commands::frame::Frame;
-use crate::exit::{Code, Stop};
+use crate::commands::input;
+use crate::exit::Code;
 use crate::output::{Format, Output};
 
 /// What to type for what.
@@ -152,7 +151,11 @@ async fn carry_out<C: ClapArgs + Wish>(kind: &Kind, bridge: Bridge, format: Form
     let mut output = Output::stdout();
     match command {
         Command::Create(create) => {
-            for subject in read(create.file())?.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            for subject in input::read(create.file(), "a text file with a pseudonym on each line")?
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+            {
                 let mut body = create.body();
                 body["subject"] = json!(subject);
                 kind.create(&bridge, &mut output, format, &body).await?;
@@ -164,15 +167,4 @@ async fn carry_out<C: ClapArgs + Wish>(kind: &Kind, bridge: Bridge, format: Form
     }
     output.flush()?;
     Ok(Code::Ok)
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("stdin cannot be read as text")?;
-        return Ok(text);
-    }
-    let remedy = "give a text file with a pseudonym on each line, or - for stdin";
-    let unreadable = |error| Stop::usage(format!("{} cannot be read: {error}", file.display()), remedy);
-    Ok(std::fs::read_to_string(file).map_err(unreadable)?)
 }
