@@ -58,7 +58,7 @@ pub fn change_of(record: LogRecord, topic: u16, removals: &Removals) -> Option<C
         offset: record.offset,
         appended_ms: record.timestamp_ms,
         key: &key,
-        id: record.header("ce_id").unwrap_or_default(),
+        event: &record,
     };
     if removals.withholds(leaving) || kind == Some(Endringstype::Fjernet.symbol()) {
         return Some(Change::Remove { key, why: Gone::Removed });

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -16,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 use ryggrad_bridge::channel::fault;
 use ryggrad_bridge::channel::guard::Resolve;
 use ryggrad_bridge::channel::handshake::{Grant, NotAgreed};
-use ryggrad_bridge::channel::webhook::{Attempt, Message, Target, TargetOptions, Webhook, WebhookOptions};
+use ryggrad_bridge::channel::webhook::{Attempt, Desk, Message, Target, TargetOptions, Webhook, WebhookOptions};
 use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_bridge_core::egress::{Allowance, EgressPolicy, HostPattern, Refusal};
 use ryggrad_bridge_core::outcome::Answer;
@@ -42,12 +41,12 @@ fn target(channel: &Webhook, sink: &str) -> Target {
     channel.target(TargetOptions { sink: sink.to_owned(), secrets: vec![SECRET.parse().unwrap()], ..TargetOptions::default() }).unwrap()
 }
 
-fn message(body: impl Into<Bytes>) -> Message {
-    Message { id: "msg_1".to_owned(), content_type: "application/json", headers: Vec::new(), body: body.into() }
+fn message(body: &str) -> Message<'_> {
+    Message { id: "msg_1", content_type: "application/json", headers: &[], body: body.as_bytes() }
 }
 
 async fn attempt(channel: &Webhook, target: &Target) -> Attempt {
-    channel.attempt(target, message("{}")).await
+    channel.attempt(&mut Desk::default(), target, message("{}")).await
 }
 
 fn say(text: &str) -> Reply {
@@ -76,7 +75,7 @@ async fn a_request_says_what_it_should_and_nothing_else() {
     let target = channel.target(wanted).unwrap().and_asymmetric();
     assert_eq!(target.format(), Format::Binary);
     let headers = [("ce-id", "5b0e"), ("ce-navn", "x\r\nx-injected: 2")].map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let ended = channel.attempt(&target, Message { headers, ..message("{\"a\":1}") }).await;
+    let ended = channel.attempt(&mut Desk::default(), &target, Message { headers: &headers, ..message("{\"a\":1}") }).await;
     assert_eq!((ended.answer, ended.error), (status(204), None));
     let asked = wire.asked().remove(0);
     assert!(asked.head.starts_with("POST /hendelser?a=b%20c HTTP/1.1\r\n"), "{}", asked.head);
@@ -222,7 +221,8 @@ async fn an_endpoint_may_answer_before_it_has_read_everything() {
         drop(stream);
     });
     let channel = Webhook::new(options()).unwrap();
-    let ended = channel.attempt(&target(&channel, &sink), message(vec![b'x'; 32 * 1024 * 1024])).await;
+    let large = "x".repeat(32 * 1024 * 1024);
+    let ended = channel.attempt(&mut Desk::default(), &target(&channel, &sink), message(&large)).await;
     assert_eq!((ended.answer, ended.error), (status(413), None));
     drop(release);
 }

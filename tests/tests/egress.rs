@@ -8,10 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::Bytes;
 use ryggrad_bridge::channel::fault;
 use ryggrad_bridge::channel::guard::{Resolve, open_addresses};
-use ryggrad_bridge::channel::webhook::{Attempt, Message, Target, TargetOptions, Webhook, WebhookOptions};
+use ryggrad_bridge::channel::webhook::{Attempt, Desk, Message, Target, TargetOptions, Webhook, WebhookOptions};
 use ryggrad_bridge_core::egress::{EgressPolicy, Refusal, check_url};
 use ryggrad_bridge_core::outcome::Answer;
 use ryggrad_tests::scenario::{ORGANISATION, Scenario};
@@ -219,8 +218,8 @@ fn target(channel: &Webhook, sink: &str) -> Result<Target, Refusal> {
 }
 
 async fn attempt(channel: &Webhook, target: &Target) -> Attempt {
-    let body = Bytes::from_static(b"{}");
-    channel.attempt(target, Message { id: "msg_1".to_owned(), content_type: "application/json", headers: Vec::new(), body }).await
+    let message = Message { id: "msg_1", content_type: "application/json", headers: &[], body: b"{}" };
+    channel.attempt(&mut Desk::default(), target, message).await
 }
 
 /// An endpoint that gives every request the same answer and closes. Counts connections.

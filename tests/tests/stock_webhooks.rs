@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use ryggrad_bridge::channel::webhook::{Message, Target, TargetOptions, Webhook, WebhookOptions};
+use ryggrad_bridge::channel::webhook::{Desk, Message, Target, TargetOptions, Webhook, WebhookOptions};
 use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_bridge_core::delivery::{self, BATCH_JSON, Numbered, Payload, batch_id, delivery_id, render, render_binary, void_notice};
 use ryggrad_bridge_core::egress::EgressPolicy;
@@ -74,9 +74,10 @@ fn expected(record: &LogRecord, numbered: Numbered) -> Value {
     json!({"attributes": shown, "data": data})
 }
 
-async fn send(channel: &Webhook, target: &Target, id: String, payload: Payload) {
+async fn send(channel: &Webhook, target: &Target, id: MessageId, payload: Payload) {
     let Payload { content_type, headers, body } = payload;
-    let attempt = channel.attempt(target, Message { id, content_type, headers, body }).await;
+    let message = Message { id: id.as_str(), content_type, headers: &headers, body: &body };
+    let attempt = channel.attempt(&mut Desk::default(), target, message).await;
     assert_eq!(attempt.answer, Answer::Status { code: 204, retry_after_ms: None });
 }
 
@@ -123,19 +124,19 @@ async fn stock_libraries_verify_and_parse_every_format() {
     let many = channel.target(TargetOptions { sink, secrets, ..TargetOptions::default() }).unwrap().and_asymmetric();
 
     let records: Vec<LogRecord> = (0..=DOCUMENTS.len()).map(record).collect();
-    let ids: Vec<String> = records.iter().map(|record| delivery_id(subscription, &record.topic, 0, record.offset, 0)).collect();
+    let ids: Vec<MessageId> = records.iter().map(|record| delivery_id(subscription, &record.topic, 0, record.offset, 0)).collect();
     let mut wanted = Vec::new();
     for (index, record) in records.iter().enumerate() {
         let (number, rendered) = (numbered(index), render(record).unwrap());
-        send(&channel, &one, ids[index].clone(), plain(STRUCTURED_JSON, delivery::structured(&rendered, &number))).await;
-        send(&channel, &many, ids[index].clone(), delivery::binary(&render_binary(record).unwrap(), &number)).await;
+        send(&channel, &one, ids[index], plain(STRUCTURED_JSON, delivery::structured(&rendered, &number))).await;
+        send(&channel, &many, ids[index], delivery::binary(&render_binary(record).unwrap(), &number)).await;
         wanted.extend([vec![expected(record, number)], vec![expected(record, number)]]);
     }
     let rendered: Vec<_> = records.iter().map(|record| render(record).unwrap()).collect();
     let last = numbered(records.len());
     let notice = void_notice(subscription, &last);
     let all = rendered.iter().enumerate().map(|(index, rendered)| (rendered, numbered(index))).chain([(&notice, last)]);
-    send(&channel, &many, batch_id(ids.iter().map(String::as_str)), plain(BATCH_JSON, delivery::batch(all))).await;
+    send(&channel, &many, batch_id(ids.iter().copied()), plain(BATCH_JSON, delivery::batch(all))).await;
     let mut batch: Vec<Value> = records.iter().enumerate().map(|(index, record)| expected(record, numbered(index))).collect();
     let void: Value = serde_json::from_slice(&delivery::structured(&notice, &last)).unwrap();
     batch.push(json!({"attributes": void, "data": null}));

@@ -4,6 +4,9 @@
 //! to subscription (the delivery's number) is added at the end. Must never say more to one receiver
 //! than to another about why a number is void.
 
+use std::fmt::{self, Write as _};
+use std::io;
+
 use bytes::Bytes;
 use ryggrad_schemas::LogRecord;
 use ryggrad_schemas::avro::{self, DecodeError};
@@ -53,37 +56,62 @@ pub struct Numbered {
     pub replay: Option<Uuid>,
 }
 
-/// `webhook-id` of a delivery: the same over retries and crashes, other for every subscription and
-/// after every rewind (`generation`). It never holds a full stop, which separates the signed parts.
-pub fn delivery_id(subscription: Uuid, topic: &str, partition: i32, offset: i64, generation: u32) -> String {
-    let mut name = format!("{topic}/{partition}/{offset}");
-    if generation > 0 {
-        name.push_str(&format!("/{generation}"));
+/// `webhook-id` of a message. Of fixed length, so that one takes no memory of its own; it never holds
+/// a full stop, which separates the signed parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageId([u8; MessageId::BYTES]);
+
+impl MessageId {
+    const PREFIX: &[u8] = b"msg_";
+    const BYTES: usize = Self::PREFIX.len() + uuid::fmt::Simple::LENGTH;
+
+    /// The id that belongs to a UUID.
+    pub fn of(id: Uuid) -> Self {
+        let mut text = [0; Self::BYTES];
+        let (prefix, digits) = text.split_at_mut(Self::PREFIX.len());
+        prefix.copy_from_slice(Self::PREFIX);
+        id.simple().encode_lower(digits);
+        Self(text)
     }
-    message_id(Uuid::new_v5(&subscription, name.as_bytes()))
+
+    /// As it goes over the wire.
+    pub fn as_str(&self) -> &str {
+        // It is ASCII throughout.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
-/// `webhook-id` of a void notice.
-pub fn void_id(subscription: Uuid, numbered: &Numbered) -> String {
-    message_id(void_uuid(subscription, numbered))
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
-/// `webhook-id` of a batch: the same members in the same order, the same id.
-pub fn batch_id<'a>(members: impl IntoIterator<Item = &'a str>) -> String {
+/// Of a delivery: the same over retries and crashes, other for every subscription and after every
+/// rewind (`generation`).
+pub fn delivery_id(subscription: Uuid, topic: &str, partition: i32, offset: i64, generation: u32) -> MessageId {
+    let mut name = String::with_capacity(topic.len() + 48);
+    // Writing to memory can't fail.
+    let _ = write!(name, "{topic}/{partition}/{offset}");
+    if generation > 0 {
+        let _ = write!(name, "/{generation}");
+    }
+    MessageId::of(Uuid::new_v5(&subscription, name.as_bytes()))
+}
+
+/// Of a void notice.
+pub fn void_id(subscription: Uuid, numbered: &Numbered) -> MessageId {
+    MessageId::of(void_uuid(subscription, numbered))
+}
+
+/// Of a batch: the same members in the same order, the same id.
+pub fn batch_id(members: impl IntoIterator<Item = MessageId>) -> MessageId {
     let mut name = String::new();
     for member in members {
-        name.push_str(member);
+        name.push_str(member.as_str());
         name.push('\u{1f}');
     }
-    message_id(Uuid::new_v5(&BATCH_NAMESPACE, name.as_bytes()))
-}
-
-fn message_id(id: Uuid) -> String {
-    const PREFIX: &str = "msg_";
-    let mut text = String::with_capacity(PREFIX.len() + uuid::fmt::Simple::LENGTH);
-    text.push_str(PREFIX);
-    text.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
-    text
+    MessageId::of(Uuid::new_v5(&BATCH_NAMESPACE, name.as_bytes()))
 }
 
 fn void_uuid(subscription: Uuid, numbered: &Numbered) -> Uuid {
@@ -190,18 +218,24 @@ pub fn own_event(ce_type: &str, id: &str, data: Option<&Value>) -> Rendered {
     Rendered(event)
 }
 
+/// Room for what tells one delivery of an event from another.
+const NUMBERED_BYTES: usize = 160;
+
 /// The whole event with its number.
 pub fn structured(rendered: &Rendered, numbered: &Numbered) -> Vec<u8> {
-    let mut event = Vec::with_capacity(rendered.0.len() + 96);
+    let mut event = Vec::new();
     append_structured(rendered, numbered, &mut event);
     event
 }
 
-fn append_structured(rendered: &Rendered, Numbered { epoch, number, replay }: &Numbered, out: &mut Vec<u8>) {
+/// The same, into memory that is there.
+pub fn append_structured(rendered: &Rendered, Numbered { epoch, number, replay }: &Numbered, out: &mut Vec<u8>) {
+    out.reserve(rendered.0.len() + NUMBERED_BYTES);
     out.extend_from_slice(&rendered.0);
-    out.extend_from_slice(format!(",\"{EPOCH}\":\"{epoch}\",\"{NUMBER}\":\"{number}\"").as_bytes());
+    // Writing to memory can't fail.
+    let _ = io::Write::write_fmt(out, format_args!(",\"{EPOCH}\":\"{epoch}\",\"{NUMBER}\":\"{number}\""));
     if let Some(replay) = replay {
-        out.extend_from_slice(format!(",\"{REPLAY}\":\"{replay}\"").as_bytes());
+        let _ = io::Write::write_fmt(out, format_args!(",\"{REPLAY}\":\"{replay}\""));
     }
     out.push(b'}');
 }
@@ -377,21 +411,23 @@ mod tests {
 
     #[test]
     fn ids_are_stable_and_hold_no_full_stop() {
+        let [a, b] = [1, 2].map(|id| MessageId::of(Uuid::from_u128(id)));
         let ids = [
             delivery_id(Uuid::nil(), "a.b", 0, 1, 0),
             delivery_id(Uuid::nil(), "a.b", 0, 1, 1),
             delivery_id(Uuid::nil(), "a.b", 0, 2, 0),
             delivery_id(Uuid::max(), "a.b", 0, 1, 0),
             void_id(Uuid::nil(), &NUMBER_7),
-            batch_id(["msg_a", "msg_b"]),
-            batch_id(["msg_b", "msg_a"]),
-            batch_id(["msg_amsg_b"]),
+            batch_id([a, b]),
+            batch_id([b, a]),
+            batch_id([a]),
         ];
         for (index, id) in ids.iter().enumerate() {
-            assert!(id.starts_with("msg_") && !id.contains('.') && id.len() == 36, "{id}");
+            let text = id.as_str();
+            assert!(text.starts_with("msg_") && !text.contains('.') && text.len() == 36, "{id}");
             assert!(!ids[..index].contains(id), "{id}");
         }
-        assert_eq!(ids[0], format!("msg_{}", Uuid::new_v5(&Uuid::nil(), b"a.b/0/1").simple()));
+        assert_eq!(ids[0].to_string(), format!("msg_{}", Uuid::new_v5(&Uuid::nil(), b"a.b/0/1").simple()));
     }
 
     #[test]

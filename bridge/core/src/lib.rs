@@ -19,6 +19,7 @@ pub mod hub;
 pub mod idempotency;
 pub mod machine;
 pub mod matching;
+mod mixer;
 pub mod network;
 pub mod outcome;
 pub mod own_headers;

@@ -19,11 +19,12 @@ mod scan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::cursor::{Cursor, LaneKey, Place};
+use crate::mixer::MixedMap;
 
 use attempts::UnderWay;
 use books::Books;
 use intake::Intake;
-use lanes::{AttemptMap, Held, LaneId, LaneMap, LaneState};
+use lanes::{Held, LaneId, LaneMap, LaneState};
 pub use rate::Rate;
 use rate::Rates;
 
@@ -46,7 +47,7 @@ pub struct Machine {
     committing: Vec<LaneId>,
     uncommitted: Vec<LaneId>,
     timers: BTreeSet<(u64, LaneId)>,
-    attempts: AttemptMap<UnderWay>,
+    attempts: MixedMap<u64, UnderWay>,
     next_attempt: u64,
     throttled_until_ms: u64,
     /// Partitions that are to go back, as soon as nothing is under way.
@@ -104,7 +105,7 @@ impl Machine {
             committing: Vec::new(),
             uncommitted: Vec::new(),
             timers: BTreeSet::new(),
-            attempts: AttemptMap::default(),
+            attempts: MixedMap::default(),
             next_attempt: 1,
             throttled_until_ms: 0,
             rewinding: BTreeMap::new(),

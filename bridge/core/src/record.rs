@@ -3,7 +3,7 @@
 //! Read once, decoded and rendered at most once per form, and only if somebody gets it. Must
 //! never be changed after it was read.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ryggrad_schemas::LogRecord;
 
@@ -31,6 +31,7 @@ pub struct Record {
     /// Where in its headers its type and its event's id stand.
     ce_type: Option<usize>,
     event_id: Option<usize>,
+    shared_event_id: OnceLock<Arc<str>>,
     fingerprint: OnceLock<Option<Fingerprint>>,
     rendered: OnceLock<Result<Rendered, Unreadable>>,
     rendered_binary: OnceLock<Result<RenderedBinary, Unreadable>>,
@@ -41,8 +42,18 @@ impl Record {
     pub fn new(place: Place, log: LogRecord, echo: bool) -> Self {
         let lane = lane_of(&log);
         let (ce_type, event_id) = (log.headers.position("ce_type"), log.headers.position("ce_id"));
-        let fingerprint = OnceLock::new();
-        Self { place, lane, echo, log, ce_type, event_id, fingerprint, rendered: OnceLock::new(), rendered_binary: OnceLock::new() }
+        Self {
+            place,
+            lane,
+            echo,
+            log,
+            ce_type,
+            event_id,
+            shared_event_id: OnceLock::new(),
+            fingerprint: OnceLock::new(),
+            rendered: OnceLock::new(),
+            rendered_binary: OnceLock::new(),
+        }
     }
 
     /// Its offset.
@@ -58,6 +69,11 @@ impl Record {
     /// Its event's id.
     pub fn event_id(&self) -> &str {
         self.header_at(self.event_id)
+    }
+
+    /// The same, for those who keep it longer than the record; made at the first call.
+    pub fn shared_event_id(&self) -> &Arc<str> {
+        self.shared_event_id.get_or_init(|| self.event_id().into())
     }
 
     fn header_at(&self, position: Option<usize>) -> &str {
@@ -92,7 +108,7 @@ impl Record {
             offset: self.log.offset,
             appended_ms: self.log.timestamp_ms,
             key: self.log.key.as_deref().unwrap_or_default(),
-            id: self.event_id(),
+            event: &self.log,
         }
     }
 

@@ -25,8 +25,20 @@ pub struct Removal {
     id: Option<Box<str>>,
 }
 
+/// Knows its event's id, which is looked for only where it decides.
+pub trait Identified {
+    /// Its `ce_id`.
+    fn event_id(&self) -> &str;
+}
+
+impl Identified for LogRecord {
+    fn event_id(&self) -> &str {
+        self.header("ce_id").unwrap_or_default()
+    }
+}
+
 /// A record that is about to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Leaving<'a> {
     /// Its topic and partition.
     pub place: Place,
@@ -36,8 +48,8 @@ pub struct Leaving<'a> {
     pub appended_ms: i64,
     /// Its key.
     pub key: &'a str,
-    /// Its `ce_id`.
-    pub id: &'a str,
+    /// Its event.
+    pub event: &'a dyn Identified,
 }
 
 /// What a record of the topic did.
@@ -91,7 +103,7 @@ impl Removals {
         let Some(removal) = self.known.get(&leaving.place.topic).and_then(|keys| keys.get(leaving.key)) else { return false };
         match removal.at {
             Some((partition, offset)) if partition == leaving.place.partition => leaving.offset < offset,
-            _ => removal.id.as_deref() != Some(leaving.id) && leaving.appended_ms <= removal.appended_ms + CLOCK_SKEW_MS_MAX,
+            _ => removal.id.as_deref() != Some(leaving.event.event_id()) && leaving.appended_ms <= removal.appended_ms + CLOCK_SKEW_MS_MAX,
         }
     }
 
@@ -134,8 +146,14 @@ mod tests {
         (name == "t.v1").then_some(1)
     }
 
-    fn leaving(partition: i32, offset: i64, appended_ms: i64, id: &str) -> Leaving<'_> {
-        Leaving { place: Place { topic: 1, partition }, offset, appended_ms, key: KEY, id }
+    impl Identified for &str {
+        fn event_id(&self) -> &str {
+            self
+        }
+    }
+
+    fn leaving<'a>(partition: i32, offset: i64, appended_ms: i64, id: &'a &str) -> Leaving<'a> {
+        Leaving { place: Place { topic: 1, partition }, offset, appended_ms, key: KEY, event: id }
     }
 
     #[test]
@@ -144,17 +162,17 @@ mod tests {
         let old = json!({"topic": "t.v1", "key": KEY, "position": 17, "id": "r"}).to_string();
         let late = 1_000_000 + CLOCK_SKEW_MS_MAX;
         for (what, value, leaving, expected) in [
-            ("older", exact.as_str(), leaving(2, 49, late + 1, "a"), true),
-            ("the removal itself", exact.as_str(), leaving(2, 50, 0, "r"), false),
-            ("back again", exact.as_str(), leaving(2, 51, 0, "b"), false),
-            ("offsets of another partition say nothing", exact.as_str(), leaving(3, 99, 5, "a"), true),
-            ("another topic", exact.as_str(), Leaving { place: Place { topic: 2, partition: 2 }, ..leaving(2, 1, 0, "a") }, false),
-            ("another key", exact.as_str(), Leaving { key: "212345679", ..leaving(2, 1, 0, "a") }, false),
-            ("no offset: older by time", old.as_str(), leaving(2, 99, 5, "a"), true),
-            ("no offset: within the skew", old.as_str(), leaving(2, 99, late, "a"), true),
-            ("no offset: later by time", old.as_str(), leaving(2, 99, late + 1, "a"), false),
-            ("no offset: the removal itself", old.as_str(), leaving(2, 1, 5, "r"), false),
-            ("unreadable: by time, all of it", "?", leaving(2, 99, 5, "r"), true),
+            ("older", exact.as_str(), leaving(2, 49, late + 1, &"a"), true),
+            ("the removal itself", exact.as_str(), leaving(2, 50, 0, &"r"), false),
+            ("back again", exact.as_str(), leaving(2, 51, 0, &"b"), false),
+            ("offsets of another partition say nothing", exact.as_str(), leaving(3, 99, 5, &"a"), true),
+            ("another topic", exact.as_str(), Leaving { place: Place { topic: 2, partition: 2 }, ..leaving(2, 1, 0, &"a") }, false),
+            ("another key", exact.as_str(), Leaving { key: "212345679", ..leaving(2, 1, 0, &"a") }, false),
+            ("no offset: older by time", old.as_str(), leaving(2, 99, 5, &"a"), true),
+            ("no offset: within the skew", old.as_str(), leaving(2, 99, late, &"a"), true),
+            ("no offset: later by time", old.as_str(), leaving(2, 99, late + 1, &"a"), false),
+            ("no offset: the removal itself", old.as_str(), leaving(2, 1, 5, &"r"), false),
+            ("unreadable: by time, all of it", "?", leaving(2, 99, 5, &"r"), true),
         ] {
             let mut removals = Removals::default();
             assert_ne!(removals.take(&record(&format!("t.v1/{KEY}"), Some(value)), topic_of), Taken::Nothing, "{what}");
@@ -169,12 +187,12 @@ mod tests {
         let at = |offset: i64| json!({"partition": 0, "offset": offset}).to_string();
         assert_eq!(removals.take(&record(&key, Some(&at(5))), topic_of), Taken::Exact);
         assert_eq!(removals.take(&record(&key, Some(&at(9))), topic_of), Taken::Exact);
-        assert!(removals.withholds(leaving(0, 8, 0, "a")) && removals.len() == 1);
+        assert!(removals.withholds(leaving(0, 8, 0, &"a")) && removals.len() == 1);
         assert_eq!(removals.of_topic(1).collect::<Vec<_>>(), [(KEY, Some((0, 9)))]);
         assert_eq!(removals.of_topic(2).count(), 0);
         assert_eq!(removals.take(&record("other.v1/1", Some(&at(9))), topic_of), Taken::Nothing);
         assert_eq!(removals.take(&record("no slash", Some(&at(9))), topic_of), Taken::Nothing);
         assert_eq!(removals.take(&record(&key, None), topic_of), Taken::Lifted);
-        assert!(!removals.withholds(leaving(0, 8, 0, "a")) && removals.is_empty());
+        assert!(!removals.withholds(leaving(0, 8, 0, &"a")) && removals.is_empty());
     }
 }

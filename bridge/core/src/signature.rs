@@ -17,6 +17,8 @@ use crate::asymmetric::SigningKey;
 const PREFIX: &str = "whsec_";
 const KEY_BYTES_MIN: usize = 24;
 const KEY_BYTES_MAX: usize = 64;
+/// `v1,` and 32 bytes in base64.
+const ENTRY_BYTES: usize = 47;
 
 /// A signing secret of one endpoint.
 pub struct Secret(SecretBox<Vec<u8>>);
@@ -83,22 +85,36 @@ impl fmt::Debug for Secret {
 
 /// The value of `webhook-signature` for a message. `timestamp_s` is the attempt's own time.
 pub fn sign(secret: &Secret, id: &str, timestamp_s: i64, body: &[u8]) -> String {
-    let mac = secret.mac(id, &timestamp_s.to_string(), body).finalize().into_bytes();
-    format!("v1,{}", STANDARD.encode(mac))
+    let mut entry = String::with_capacity(ENTRY_BYTES);
+    append(&mut entry, secret, id, &timestamp_s.to_string(), body);
+    entry
+}
+
+fn append(list: &mut String, secret: &Secret, id: &str, timestamp: &str, body: &[u8]) {
+    list.push_str("v1,");
+    STANDARD.encode_string(secret.mac(id, timestamp, body).finalize().into_bytes(), list);
 }
 
 /// The value of `webhook-signature` by several keys: all secrets that are in force, the newest
 /// first, and the bridge's own key if its signature is asked for.
 pub fn sign_all(secrets: &[Secret], key: Option<&SigningKey>, id: &str, timestamp_s: i64, body: &[u8]) -> String {
-    let entries = secrets.iter().map(|secret| sign(secret, id, timestamp_s, body));
-    let mut list = String::new();
-    for entry in entries.chain(key.map(|key| key.sign(id, timestamp_s, body))) {
-        if !list.is_empty() {
-            list.push(' ');
-        }
-        list.push_str(&entry);
+    let timestamp = timestamp_s.to_string();
+    let mut list = String::with_capacity((ENTRY_BYTES + 1) * secrets.len());
+    for secret in secrets {
+        separate(&mut list);
+        append(&mut list, secret, id, &timestamp, body);
+    }
+    if let Some(key) = key {
+        separate(&mut list);
+        list.push_str(&key.sign(id, timestamp_s, body));
     }
     list
+}
+
+fn separate(list: &mut String) {
+    if !list.is_empty() {
+        list.push(' ');
+    }
 }
 
 /// Why a message is not to be trusted.

@@ -12,13 +12,14 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use ryggrad_bridge_core::egress::{EgressPolicy, bare_host, ca_file};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::answer::Head;
 use super::connection::{Connection, Stream};
 use super::fault;
 use super::guard::{Resolve, open_addresses};
+use super::timer::Timer;
 use super::tls::Tls;
 
 /// How long an answer's body may take, after its head.
@@ -153,14 +154,13 @@ impl Client {
 
     /// Sends a request and reads the answer. One deadline holds from the look-up to the answer's
     /// head; a body that is too long or too slow costs the connection, the head counts.
-    pub async fn exchange(&self, endpoint: &Endpoint, request: Request<'_>) -> Result<Reply, &'static str> {
-        let deadline = Instant::now() + self.attempt_timeout;
-        let begun = timeout_at(deadline, self.begin(endpoint, &request)).await;
-        let (mut connection, head) = begun.map_err(|_| fault::TIMEOUT)??;
+    pub async fn exchange(&self, timer: &mut Timer, endpoint: &Endpoint, request: Request<'_>) -> Result<Reply, &'static str> {
+        let begun = timer.within(self.attempt_timeout, self.begin(endpoint, &request)).await;
+        let (mut connection, head) = begun.ok_or(fault::TIMEOUT)??;
         let mut body = Vec::new();
         let kept = request.keep_body.then_some(&mut body);
-        let reading = timeout(BODY_TIMEOUT, connection.read_body(head.framing, request.answer_bytes_max, kept)).await;
-        if head.keeps && reading == Ok(true) && connection.is_used_up() {
+        let reading = timer.within(BODY_TIMEOUT, connection.read_body(head.framing, request.answer_bytes_max, kept)).await;
+        if head.keeps && reading == Some(true) && connection.is_used_up() {
             endpoint.keep(connection);
         }
         Ok(Reply { head, body })

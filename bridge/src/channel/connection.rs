@@ -1,11 +1,11 @@
 //! One connection to an endpoint: writes a request, reads the answer.
 //!
-//! It runs in the task of whoever asks, with buffers of its own that are used again: an exchange
+//! It runs in the task of whoever asks, with a buffer of its own that is used again: an exchange
 //! costs two calls of the kernel and hardly an allocation. Must never read more of an answer than
 //! its limits say, and never be used again after anything about the answer's end was unclear.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -17,8 +17,6 @@ use super::answer::{Framing, HEAD_BYTES_MAX, Head, read_head};
 
 /// Room for most answers.
 const READ_BYTES_USUAL: usize = 2 * 1024;
-/// Longest body that is copied behind its head, so that both leave in one packet.
-const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// Most trailers after a chunked body.
 const TRAILERS_MAX: usize = 16;
 /// Most interim answers (1xx) before the real one.
@@ -40,10 +38,10 @@ impl Stream {
         }
     }
 
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }
 
@@ -69,13 +67,12 @@ pub struct Connection {
     read: Vec<u8>,
     start: usize,
     end: usize,
-    written: Vec<u8>,
 }
 
 impl Connection {
     /// Around a stream that nothing has been written to.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, read: vec![0; READ_BYTES_USUAL], start: 0, end: 0, written: Vec::new() }
+        Self { stream, read: vec![0; READ_BYTES_USUAL], start: 0, end: 0 }
     }
 
     /// Whether the other side has neither closed it nor said anything unasked.
@@ -85,14 +82,11 @@ impl Connection {
         self.start == self.end && self.stream.poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
-    /// Gives back what an unusual answer or request has taken. For a connection that is used up.
+    /// Gives back what an unusual answer has taken. For a connection that is used up.
     pub fn shrink(&mut self) {
         (self.start, self.end) = (0, 0);
         if self.read.len() > READ_BYTES_USUAL {
             self.read = vec![0; READ_BYTES_USUAL];
-        }
-        if self.written.capacity() > COPIED_BYTES_MAX {
-            self.written = Vec::new();
         }
     }
 
@@ -114,27 +108,22 @@ impl Connection {
     /// Writes all of a request, unless the other side answers or closes before. An endpoint that
     /// refuses a request by its head need not read its body.
     async fn send(&mut self, head: &[u8], body: &[u8]) -> bool {
-        self.written.clear();
-        self.written.extend_from_slice(head);
-        let rest = if body.len() <= COPIED_BYTES_MAX {
-            self.written.extend_from_slice(body);
-            &[][..]
-        } else {
-            body
-        };
-        let Self { stream, written, read, end, .. } = self;
-        let mut parts = [written.as_slice(), rest];
+        let Self { stream, read, end, .. } = self;
+        let mut parts = [IoSlice::new(head), IoSlice::new(body)];
+        let mut left = &mut parts[..];
+        IoSlice::advance_slices(&mut left, 0);
         poll_fn(|context| {
             loop {
-                let polled = match parts.iter_mut().find(|part| !part.is_empty()) {
-                    None => match stream.poll_flush(context) {
+                let polled = if left.is_empty() {
+                    match stream.poll_flush(context) {
                         Poll::Ready(flushed) => return Poll::Ready(flushed.is_ok()),
                         Poll::Pending => Poll::Pending,
-                    },
-                    Some(part) => stream.poll_write(context, part).map_ok(|count| {
-                        *part = &part[count..];
+                    }
+                } else {
+                    stream.poll_write(context, left).map_ok(|count| {
+                        IoSlice::advance_slices(&mut left, count);
                         count
-                    }),
+                    })
                 };
                 match polled {
                     Poll::Ready(Ok(1..)) => {}

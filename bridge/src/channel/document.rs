@@ -5,6 +5,7 @@
 use ryggrad_bridge_core::egress::{Refusal, check_url};
 
 use super::client::Request;
+use super::timer::Timer;
 use super::webhook::{Webhook, put, request_head};
 
 /// Why there is no document.
@@ -30,7 +31,7 @@ impl Webhook {
         head.extend_from_slice(b"\r\n");
         let endpoint = self.client.endpoint(&url);
         let request = Request { head: &head, body: &[], answer_bytes_max: bytes_max, keep_body: true };
-        let reply = self.client.exchange(&endpoint, request).await.map_err(NoDocument::NoAnswer)?;
+        let reply = self.client.exchange(&mut Timer::default(), &endpoint, request).await.map_err(NoDocument::NoAnswer)?;
         if reply.head.code == 200 { Ok(reply.body) } else { Err(NoDocument::Status(reply.head.code)) }
     }
 }

@@ -5,15 +5,16 @@
 //! headers of the answer; a status alone is never consent. Must never show what the endpoint answered to
 //! anyone but its owner, and shows no more of it than what was looked for.
 
-use axum::body::Bytes;
-use ryggrad_bridge_core::delivery::{CHALLENGE_TYPE, own_event};
+use ryggrad_bridge_core::delivery::{CHALLENGE_TYPE, MessageId, own_event};
 use ryggrad_bridge_core::egress::{Refusal, check_url};
+use ryggrad_schemas::cloudevents::STRUCTURED_JSON;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::client::Request;
-use super::webhook::{Message, Target, Webhook, put, request_head};
+use super::timer::Timer;
+use super::webhook::{Desk, Message, Target, Webhook, put, request_head};
 
 /// Bytes of an answer to a handshake that are read.
 const ANSWER_BYTES_MAX: usize = 4 * 1024;
@@ -64,7 +65,7 @@ impl Webhook {
         head.extend_from_slice(b"\r\n");
         let endpoint = self.client.endpoint(&url);
         let request = Request { head: &head, body: &[], answer_bytes_max: ANSWER_BYTES_MAX, keep_body: false };
-        let head = self.client.exchange(&endpoint, request).await.map_err(NotAgreed::NoAnswer)?.head;
+        let head = self.client.exchange(&mut Timer::default(), &endpoint, request).await.map_err(NotAgreed::NoAnswer)?.head;
         if !(200..300).contains(&head.code) {
             return Err(NotAgreed::Status(head.code));
         }
@@ -86,13 +87,9 @@ impl Webhook {
     pub async fn challenge(&self, target: &Target, challenge: &str) -> Result<(), NotAgreed> {
         let id = Uuid::new_v4();
         let event = own_event(CHALLENGE_TYPE, &id.to_string(), Some(&json!({"challenge": challenge})));
-        let message = Message {
-            id: format!("msg_{}", id.simple()),
-            content_type: ryggrad_schemas::cloudevents::STRUCTURED_JSON,
-            headers: Vec::new(),
-            body: Bytes::from(event.unnumbered()),
-        };
-        let reply = self.post(target, &message, ANSWER_BYTES_MAX, true).await.map_err(NotAgreed::NoAnswer)?;
+        let (message_id, body) = (MessageId::of(id), event.unnumbered());
+        let message = Message { id: message_id.as_str(), content_type: STRUCTURED_JSON, headers: &[], body: &body };
+        let reply = self.post(&mut Desk::default(), target, message, ANSWER_BYTES_MAX, true).await.map_err(NotAgreed::NoAnswer)?;
         if !(200..300).contains(&reply.head.code) {
             return Err(NotAgreed::Status(reply.head.code));
         }

@@ -3,8 +3,8 @@
 //!
 //! The webhook channel: [`webhook`] makes and signs requests, [`handshake`] asks an endpoint whether
 //! it wants them, [`client`] keeps connections, [`connection`] speaks HTTP/1.1 on one of them,
-//! [`document`] fetches what an operator has named, [`answer`] reads what comes back, [`guard`] finds the addresses that may be connected to, [`tls`]
-//! says whom to trust.
+//! [`document`] fetches what an operator has named, [`answer`] reads what comes back, [`guard`] finds the
+//! addresses that may be connected to, [`tls`] says whom to trust, [`timer`] limits what all this may take.
 
 mod answer;
 mod client;
@@ -12,6 +12,7 @@ mod connection;
 pub mod document;
 pub mod guard;
 pub mod handshake;
+mod timer;
 pub(crate) mod tls;
 pub mod webhook;
 

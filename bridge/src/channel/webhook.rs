@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
 use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_bridge_core::egress::{EgressPolicy, Refusal, check_url};
 use ryggrad_bridge_core::headers::check_header;
@@ -19,6 +18,7 @@ use url::Url;
 
 use super::client::{Client, Endpoint, Reply, Request};
 use super::guard::{Resolve, SystemResolver};
+use super::timer::Timer;
 use super::tls::{InvalidTls, Tls};
 
 /// How the bridge names itself.
@@ -127,16 +127,23 @@ impl Target {
 }
 
 /// What is delivered. Does not print: it may be about somebody.
-#[derive(Clone)]
-pub struct Message {
+#[derive(Clone, Copy)]
+pub struct Message<'m> {
     /// `webhook-id`.
-    pub id: String,
+    pub id: &'m str,
     /// `Content-Type`.
     pub content_type: &'static str,
     /// Attributes as headers, in binary mode.
-    pub headers: Vec<(String, String)>,
+    pub headers: &'m [(String, String)],
     /// The body.
-    pub body: Bytes,
+    pub body: &'m [u8],
+}
+
+/// What whoever posts uses again for the next message.
+#[derive(Default)]
+pub struct Desk {
+    head: Vec<u8>,
+    timer: Timer,
 }
 
 impl Webhook {
@@ -170,9 +177,9 @@ impl Webhook {
     }
 
     /// Makes one attempt.
-    pub async fn attempt(&self, target: &Target, message: Message) -> Attempt {
+    pub async fn attempt(&self, desk: &mut Desk, target: &Target, message: Message<'_>) -> Attempt {
         let started = Instant::now();
-        let (answer, error) = match self.post(target, &message, self.answer_bytes_max, false).await {
+        let (answer, error) = match self.post(desk, target, message, self.answer_bytes_max, false).await {
             Ok(Reply { head, .. }) => {
                 let now_ms = || jiff::Timestamp::now().as_millisecond();
                 let retry_after_ms = head.retry_after.and_then(|value| retry_after_ms(&value, now_ms()));
@@ -186,27 +193,28 @@ impl Webhook {
     /// Signs a message and posts it.
     pub(super) async fn post(
         &self,
+        desk: &mut Desk,
         target: &Target,
-        message: &Message,
+        message: Message<'_>,
         answer_bytes_max: usize,
         keep_body: bool,
     ) -> Result<Reply, &'static str> {
         let Message { id, content_type, headers, body } = message;
         let timestamp_s = jiff::Timestamp::now().as_second();
         let key = self.signing_key.as_deref().filter(|_| target.asymmetric);
-        let mut head =
-            Vec::with_capacity(target.head.len() + 320 + headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>());
+        let Desk { head, timer } = desk;
+        head.clear();
         head.extend_from_slice(&target.head);
-        put(&mut head, "content-type", content_type);
-        put(&mut head, "content-length", &body.len().to_string());
-        put(&mut head, "webhook-id", id);
-        put(&mut head, "webhook-timestamp", &timestamp_s.to_string());
-        put(&mut head, "webhook-signature", &sign_all(&target.secrets, key, id, timestamp_s, body));
+        put(head, "content-type", content_type);
+        put(head, "content-length", &body.len().to_string());
+        put(head, "webhook-id", id);
+        put(head, "webhook-timestamp", &timestamp_s.to_string());
+        put(head, "webhook-signature", &sign_all(&target.secrets, key, id, timestamp_s, body));
         for (name, value) in headers {
-            put(&mut head, name, value);
+            put(head, name, value);
         }
         head.extend_from_slice(b"\r\n");
-        self.client.exchange(&target.endpoint, Request { head: &head, body, answer_bytes_max, keep_body }).await
+        self.client.exchange(timer, &target.endpoint, Request { head, body, answer_bytes_max, keep_body }).await
     }
 }
 
@@ -232,13 +240,16 @@ pub(super) fn request_head(method: &str, url: &Url) -> Vec<u8> {
 
 /// Appends a header. What could end it is left out: the last guard, after those who check values.
 pub(super) fn put(head: &mut Vec<u8>, name: &str, value: &str) {
-    let safe = |byte: &u8| !byte.is_ascii_control();
-    head.extend(name.bytes().filter(|byte| safe(byte) && *byte != b':'));
+    put_safe(head, name, |byte| !byte.is_ascii_control() && byte != b':');
     head.extend_from_slice(b": ");
-    if value.bytes().all(|byte| safe(&byte)) {
-        head.extend_from_slice(value.as_bytes());
-    } else {
-        head.extend(value.bytes().filter(safe));
-    }
+    put_safe(head, value, |byte| !byte.is_ascii_control());
     head.extend_from_slice(b"\r\n");
+}
+
+fn put_safe(head: &mut Vec<u8>, text: &str, is_safe: impl Fn(u8) -> bool) {
+    if text.bytes().all(&is_safe) {
+        head.extend_from_slice(text.as_bytes());
+    } else {
+        head.extend(text.bytes().filter(|byte| is_safe(*byte)));
+    }
 }

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use ryggrad_bridge_core::delivery::{
-    BATCH_JSON, Numbered, Payload, Rendered, batch, batch_id, binary, delivery_id, structured, void_id, void_notice,
+    BATCH_JSON, MessageId, Numbered, Payload, Rendered, append_structured, batch, batch_id, binary, delivery_id, void_id, void_notice,
 };
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::{MemberId, Parcel};
@@ -16,7 +15,10 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::channel::fault;
-use crate::channel::webhook::{Attempt, Message, Target};
+use crate::channel::webhook::{Attempt, Desk, Message, Target};
+
+/// Largest body whose memory is kept for the next one.
+const BODY_KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// What an attempt needs to know of its subscription.
 pub(super) struct Job {
@@ -38,72 +40,79 @@ pub(super) struct Ended {
     pub(super) member: MemberId,
     pub(super) address: Address,
     pub(super) attempt: u64,
-    /// Empty if nothing was sent.
-    pub(super) webhook_id: String,
-    pub(super) event_ids: Vec<String>,
-    pub(super) attempts: u32,
+    /// What was sent, or would have been.
+    pub(super) parcels: Vec<Parcel>,
     pub(super) outcome: Outcome,
+    /// Nothing if nothing was sent.
+    pub(super) sent: Option<Sent>,
+}
+
+/// What went over the wire, or would have if the endpoint were open.
+pub(super) struct Sent {
+    pub(super) webhook_id: MessageId,
     pub(super) went: Attempt,
-    /// When the oldest of its events was appended, milliseconds since 1970.
-    pub(super) appended_ms: Option<i64>,
+}
+
+/// What is said about a body.
+struct Label {
+    id: MessageId,
+    content_type: &'static str,
+    headers: Vec<(String, String)>,
+}
+
+/// What attempts are made with, one after the other.
+#[derive(Default)]
+pub(super) struct Tools {
+    body: Vec<u8>,
+    desk: Desk,
 }
 
 impl Job {
-    pub(super) async fn run(self, context: &Context) -> Ended {
+    pub(super) async fn run(self, context: &Context, tools: &mut Tools) -> Ended {
         let leaving = self.parcels.iter().filter_map(|parcel| parcel.record.as_deref());
         if leaving.clone().any(|record| context.removals.withholds(record.leaving())) {
             // Removed this very moment: the hub looks again before it goes on.
-            return self.unsent();
+            return self.ended(Outcome::Unsent, None);
         }
-        let Some(message) = self.message(context) else { return self.unsent() };
-        let id = message.id.clone();
-        let Some(target) = self.target.clone() else {
-            let refused = Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: Some(fault::EGRESS_REFUSED) };
-            return self.ended(id, Outcome::Failed, refused);
+        if tools.body.capacity() > BODY_KEPT_BYTES_MAX {
+            tools.body = Vec::new();
+        }
+        tools.body.clear();
+        let Some(Label { id, content_type, headers }) = self.write(context, &mut tools.body) else {
+            return self.ended(Outcome::Unsent, None);
         };
-        context.telemetry.in_flight.inc();
-        let went = context.webhook.attempt(&target, message).await;
-        context.telemetry.in_flight.dec();
-        let outcome = ryggrad_bridge_core::outcome::outcome(went.answer);
-        self.ended(id, outcome, went)
+        let Some(target) = &self.target else {
+            let refused = Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: Some(fault::EGRESS_REFUSED) };
+            return self.ended(Outcome::Failed, Some(Sent { webhook_id: id, went: refused }));
+        };
+        let message = Message { id: id.as_str(), content_type, headers: &headers, body: &tools.body };
+        let went = context.webhook.attempt(&mut tools.desk, target, message).await;
+        self.ended(ryggrad_bridge_core::outcome::outcome(went.answer), Some(Sent { webhook_id: id, went }))
     }
 
-    fn ended(self, webhook_id: String, outcome: Outcome, went: Attempt) -> Ended {
-        let records = || self.parcels.iter().filter_map(|parcel| parcel.record.as_deref());
-        Ended {
-            event_ids: records().map(|record| record.event_id().to_owned()).collect(),
-            appended_ms: records().map(|record| record.log.timestamp_ms).min(),
-            attempts: self.parcels.first().map_or(1, |parcel| parcel.delivery.attempts),
-            member: self.member,
-            address: self.address,
-            attempt: self.attempt,
-            webhook_id,
-            outcome,
-            went,
-        }
+    fn ended(self, outcome: Outcome, sent: Option<Sent>) -> Ended {
+        let Self { member, address, attempt, parcels, .. } = self;
+        Ended { member, address, attempt, parcels, outcome, sent }
     }
 
-    fn unsent(self) -> Ended {
-        self.ended(String::new(), Outcome::Unsent, Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: None })
-    }
-
-    /// None if there is nothing to send, which the hub never asks for.
-    fn message(&self, context: &Context) -> Option<Message> {
+    /// Writes the body. None if there is nothing to send, which the hub never asks for.
+    fn write(&self, context: &Context, body: &mut Vec<u8>) -> Option<Label> {
         if self.format == Format::Batch {
-            let ids: Vec<String> = self.parcels.iter().map(|parcel| self.id_of(parcel)).collect();
+            let id = batch_id(self.parcels.iter().map(|parcel| self.id_of(parcel)));
             let events: Vec<_> = self.parcels.iter().map(|parcel| (self.event(context, parcel), self.numbered(parcel))).collect();
-            let body = Bytes::from(batch(events.iter().map(|(event, number)| (event.as_ref(), *number))));
-            return Some(Message { id: batch_id(ids.iter().map(String::as_str)), content_type: BATCH_JSON, headers: Vec::new(), body });
+            *body = batch(events.iter().map(|(event, number)| (event.as_ref(), *number)));
+            return Some(Label { id, content_type: BATCH_JSON, headers: Vec::new() });
         }
         let parcel = self.parcels.first()?;
         let (id, number) = (self.id_of(parcel), self.numbered(parcel));
         let data = parcel.record.as_ref().filter(|_| self.format == Format::Binary).and_then(|record| record.rendered_binary().ok());
         if let Some(data) = data {
-            let Payload { content_type, headers, body } = binary(data, &number);
-            return Some(Message { id, content_type, headers, body });
+            let Payload { content_type, headers, body: data } = binary(data, &number);
+            body.extend_from_slice(&data);
+            return Some(Label { id, content_type, headers });
         }
-        let body = Bytes::from(structured(&self.event(context, parcel), &number));
-        Some(Message { id, content_type: STRUCTURED_JSON, headers: Vec::new(), body })
+        append_structured(&self.event(context, parcel), &number, body);
+        Some(Label { id, content_type: STRUCTURED_JSON, headers: Vec::new() })
     }
 
     /// The event, or the notice that takes its place: also of one that nobody can read.
@@ -126,7 +135,7 @@ impl Job {
         Numbered { epoch: self.epoch.into(), number: parcel.delivery.number, replay }
     }
 
-    fn id_of(&self, parcel: &Parcel) -> String {
+    fn id_of(&self, parcel: &Parcel) -> MessageId {
         match &parcel.record {
             Some(record) => {
                 delivery_id(self.subscription, &record.log.topic, record.place.partition, record.offset(), parcel.delivery.generation)

@@ -3,6 +3,7 @@
 mod attempt;
 pub mod changelog;
 mod commits;
+mod couriers;
 mod readers;
 mod runner;
 mod status;

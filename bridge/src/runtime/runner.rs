@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::endpoint::Limits as EndpointLimits;
 use ryggrad_bridge_core::hub::gate::GateLimits;
@@ -21,8 +22,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::attempt::{Ended, Job};
+use super::attempt::{Ended, Job, Sent};
 use super::commits::{changes, newcomer, wish};
+use super::couriers::{CourierId, Couriers};
 use super::readers::{Readers, Said};
 use super::status::{self, LoggedAttempt};
 use super::tail::{Troubles, tail};
@@ -104,7 +106,10 @@ pub(super) struct Runner {
     tailed: (mpsc::Sender<Records>, mpsc::Receiver<Records>),
     tails: JoinSet<()>,
     troubles: watch::Sender<Troubles>,
-    ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
+    /// The counter of attempts that delivered, which is looked up once.
+    delivered: Counter,
+    couriers: Couriers,
+    ended: mpsc::Receiver<(CourierId, Ended)>,
     commit: Option<JoinHandle<Committed>>,
     /// What the commit under way will have stored.
     committing: Shown,
@@ -145,6 +150,9 @@ impl Runner {
                 .watching(Box::new(HubWatch(Arc::clone(&context.watched))));
         let (say, said) = mpsc::channel(config.catch_up_readers_max.max(1));
         let (records, tailed) = mpsc::channel(TAIL_WAITING_MAX);
+        let delivered = OutcomeLabel { outcome: status::word(Outcome::Delivered) };
+        let delivered = context.telemetry.attempts.get_or_create(&delivered).clone();
+        let (come_back, ended) = mpsc::channel(config.in_flight_total_max.max(1));
         let wall_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
         Self {
             hub,
@@ -157,7 +165,9 @@ impl Runner {
             tailed: (records, tailed),
             tails: JoinSet::new(),
             troubles: watch::Sender::new(Troubles::new()),
-            ended: mpsc::channel(config.in_flight_total_max.max(1)),
+            delivered,
+            couriers: Couriers::new(Arc::clone(&context), come_back),
+            ended,
             commit: None,
             committing: Shown::default(),
             waiting: Vec::new(),
@@ -190,7 +200,7 @@ impl Runner {
                     Some(command) => self.obey(command),
                     None => return,
                 },
-                _ = self.ended.1.recv_many(&mut ended, ENDED_TOGETHER) => ended.drain(..).for_each(|ended| self.attempt_ended(ended)),
+                _ = self.ended.recv_many(&mut ended, ENDED_TOGETHER) => ended.drain(..).for_each(|ended| self.attempt_ended(ended)),
                 outcome = finished(&mut self.commit) => self.committed(outcome),
                 Some(records) = self.tailed.1.recv() => {
                     self.context.telemetry.scanned.inc_by(records.len() as u64);
@@ -247,10 +257,7 @@ impl Runner {
                     };
                     let (subscription, format, target) = (client.id, client.format, client.target.clone());
                     let is_replay = client.replay_of.is_some();
-                    let job = Job { member, subscription, is_replay, address, attempt, epoch, format, target, parcels };
-                    let (context, ended) = (Arc::clone(&self.context), self.ended.0.clone());
-                    // Nobody waits for it when the bridge has stopped.
-                    tokio::spawn(async move { ended.send(job.run(&context).await).await });
+                    self.couriers.send(Job { member, subscription, is_replay, address, attempt, epoch, format, target, parcels });
                 }
                 Action::Available(member) => {
                     if let Some(client) = self.clients.get(&member) {
@@ -276,12 +283,14 @@ impl Runner {
         self.actions = actions;
     }
 
-    fn attempt_ended(&mut self, ended: Ended) {
-        let Ended { member, address, attempt, webhook_id, event_ids, attempts, mut outcome, went, appended_ms } = ended;
+    fn attempt_ended(&mut self, (courier, ended): (CourierId, Ended)) {
+        self.couriers.is_back(courier);
+        let Ended { member, address, attempt, parcels, mut outcome, sent } = ended;
         // What a gateway answers is said for an endpoint that is not there.
-        let answered = matches!(went.answer, Answer::Status { code, .. } if !matches!(code, 502..=504));
+        let says = |sent: &Sent| matches!(sent.went.answer, Answer::Status { code, .. } if !matches!(code, 502..=504));
+        let answered = sent.as_ref().is_some_and(says);
         if let Some(client) = self.clients.get_mut(&member)
-            && outcome != Outcome::Unsent
+            && let Some(Sent { webhook_id, went }) = sent
         {
             if outcome != Outcome::Delivered
                 && self.hub.member(member).is_none_or(|member| member.wish().address.as_ref() != Some(&address))
@@ -290,18 +299,25 @@ impl Runner {
                 outcome = Outcome::Failed;
             }
             let telemetry = &self.context.telemetry;
-            telemetry.attempts.get_or_create(&OutcomeLabel { outcome: status::word(outcome) }).inc();
+            match outcome {
+                Outcome::Delivered => self.delivered.inc(),
+                _ => telemetry.attempts.get_or_create(&OutcomeLabel { outcome: status::word(outcome) }).inc(),
+            };
             telemetry.attempt_seconds.observe(went.latency_ms as f64 / 1_000.0);
             let at = status::moment_after(client.log.back());
-            match appended_ms.filter(|_| outcome == Outcome::Delivered) {
+            let records = || parcels.iter().filter_map(|parcel| parcel.record.as_deref());
+            // Lag counts from the oldest of them.
+            match records().map(|record| record.log.timestamp_ms).min().filter(|_| outcome == Outcome::Delivered) {
                 Some(appended_ms) => telemetry.delivery_lag_seconds.observe((at.as_millisecond() - appended_ms) as f64 / 1_000.0),
                 None => {
-                    tracing::debug!(subscription = %client.id, delivery = webhook_id, outcome = status::word(outcome), "an attempt failed")
+                    tracing::debug!(subscription = %client.id, delivery = %webhook_id, outcome = status::word(outcome), "an attempt failed")
                 }
             }
             if client.log.len() >= self.context.config.attempts_logged_max {
                 client.log.pop_front();
             }
+            let event_ids = records().map(|record| Arc::clone(record.shared_event_id())).collect();
+            let attempts = parcels.first().map_or(1, |parcel| parcel.delivery.attempts);
             client.log.push_back(LoggedAttempt { at, webhook_id, event_ids, attempts, outcome, attempt: went });
         }
         self.step(Input::Attempted { member, address, attempt, outcome, answered, entropy: rand::random() });
@@ -502,6 +518,7 @@ impl Runner {
         }
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         telemetry.pending.set(number(pending));
+        telemetry.in_flight.set(number(self.hub.gate().in_flight()));
         telemetry.ring_bytes.set(number(self.hub.rings().bytes()));
         telemetry.catch_up_readers.set(number(self.hub.slots().readers()));
         telemetry.catch_up_queued.set(number(self.hub.slots().queued()));
@@ -517,7 +534,7 @@ impl Runner {
         self.waiting.clear();
         let deadline = Instant::now() + Duration::from_millis(self.context.config.drain_timeout_ms);
         while self.hub.gate().in_flight() > 0 {
-            let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.ended.1.recv()).await else { break };
+            let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.ended.recv()).await else { break };
             self.attempt_ended(ended);
             self.perform();
         }

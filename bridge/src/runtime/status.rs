@@ -1,13 +1,16 @@
 //! How a subscription stands, for its owner's eyes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ryggrad_bridge_core::cursor::Place;
+use ryggrad_bridge_core::delivery::MessageId;
 use ryggrad_bridge_core::endpoint::{Endpoint, State};
 use ryggrad_bridge_core::hub::Member;
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
+use smallvec::SmallVec;
 
 use crate::channel::webhook::Attempt;
 
@@ -17,9 +20,9 @@ pub struct LoggedAttempt {
     /// When it ended.
     pub at: jiff::Timestamp,
     /// `webhook-id`.
-    pub webhook_id: String,
+    pub webhook_id: MessageId,
     /// Its events' ids; void notices have none.
-    pub event_ids: Vec<String>,
+    pub event_ids: SmallVec<[Arc<str>; 1]>,
     /// Which attempt it was for the first of them.
     pub attempts: u32,
     /// What it meant.
@@ -92,8 +95,9 @@ pub fn of_attempt(logged: &LoggedAttempt) -> Value {
         Answer::Status { code, .. } => Some(code),
         Answer::NoAnswer => None,
     };
+    let event_ids: Vec<&str> = logged.event_ids.iter().map(|id| &**id).collect();
     json!({
-        "at": logged.at.to_string(), "webhook_id": logged.webhook_id, "event_ids": logged.event_ids, "attempt": logged.attempts,
+        "at": logged.at.to_string(), "webhook_id": logged.webhook_id.as_str(), "event_ids": event_ids, "attempt": logged.attempts,
         "outcome": word(logged.outcome), "http_status": http_status, "latency_ms": logged.attempt.latency_ms, "error": logged.attempt.error,
     })
 }

@@ -2,8 +2,7 @@
 //!
 //! Must never number, retry or settle anything.
 
-use axum::body::Bytes;
-use ryggrad_bridge_core::delivery::own_event;
+use ryggrad_bridge_core::delivery::{MessageId, own_event};
 use ryggrad_bridge_core::egress::Refusal;
 use ryggrad_bridge_core::outcome::Answer;
 use ryggrad_bridge_core::subscription::{Subscription, VerificationMethod};
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::Subscriptions;
 use super::verification::Endpoint;
 use crate::channel::handshake::Grant;
-use crate::channel::webhook::{Message, Target, TargetOptions, Webhook};
+use crate::channel::webhook::{Desk, Message, Target, TargetOptions, Webhook};
 
 const TEST_TYPE: &str = "no.ryggrad.test.v1";
 
@@ -66,13 +65,13 @@ impl Subscriptions {
     pub async fn send_test(&self, subscription: &Subscription) -> Option<Value> {
         let target = self.context.webhook.target(self.target_options(subscription)?);
         let event_id = Uuid::now_v7();
-        let webhook_id = format!("msg_{}", event_id.simple());
+        let webhook_id = MessageId::of(event_id);
         let event = own_event(TEST_TYPE, &event_id.to_string(), Some(&json!({"subscription": subscription.id})));
-        let body = Bytes::from(event.unnumbered());
-        let message = Message { id: webhook_id.clone(), content_type: STRUCTURED_JSON, headers: Vec::new(), body };
+        let body = event.unnumbered();
+        let message = Message { id: webhook_id.as_str(), content_type: STRUCTURED_JSON, headers: &[], body: &body };
         let (answer, latency_ms, error) = match target {
             Ok(target) => {
-                let attempt = self.context.webhook.attempt(&target, message).await;
+                let attempt = self.context.webhook.attempt(&mut Desk::default(), &target, message).await;
                 (attempt.answer, attempt.latency_ms, attempt.error.map(str::to_owned))
             }
             Err(refusal) => (Answer::NoAnswer, 0, Some(refusal.to_string())),
@@ -83,7 +82,7 @@ impl Subscriptions {
         };
         let delivered = http_status.is_some_and(|code| (200..300).contains(&code));
         Some(json!({
-            "event_id": event_id, "webhook_id": webhook_id, "delivered": delivered, "http_status": http_status,
+            "event_id": event_id, "webhook_id": webhook_id.as_str(), "delivered": delivered, "http_status": http_status,
             "latency_ms": latency_ms, "error": error,
         }))
     }

@@ -1,6 +1,6 @@
 //! One subscription in the hub: its machine, what it keeps, and where it reads by itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::exchange::{MemberId, Newcomer, Parcel, Watch, Wish};
@@ -8,6 +8,7 @@ use super::types::wants;
 use crate::cesql::RecordAttributes;
 use crate::cursor::Place;
 use crate::machine::{Delivery, Machine};
+use crate::mixer::MixedMap;
 use crate::record::Record;
 
 /// Where a partition is read from. A second look, and one after a rewind, begins one before its first
@@ -25,9 +26,9 @@ pub struct Member {
     pub(super) wish: Wish,
     pub(super) machine: Machine,
     /// Records that its window holds.
-    pub(super) kept: HashMap<(Place, i64), Arc<Record>>,
+    pub(super) kept: MixedMap<(Place, i64), Arc<Record>>,
     /// Attempts that wait at the gate.
-    pub(super) attempts: HashMap<u64, Vec<Delivery>>,
+    pub(super) attempts: MixedMap<u64, Vec<Delivery>>,
     /// Partitions that it reads by itself, and the next offset in each. It goes with the tail in
     /// all others.
     pub(super) detached: BTreeMap<Place, i64>,
@@ -70,8 +71,8 @@ impl Member {
         Self {
             wish,
             machine,
-            kept: HashMap::new(),
-            attempts: HashMap::new(),
+            kept: MixedMap::default(),
+            attempts: MixedMap::default(),
             detached,
             until,
             owner,

@@ -24,7 +24,7 @@ const CHUNKS_A_TURN: usize = 16;
 
 /// How long a reader stays for those who have no room. A window that moves has room much sooner,
 /// and what a reader keeps and fetches ahead is memory.
-const KEPT_MS: u64 = 1_000;
+const KEPT_MS: u64 = 10_000;
 
 #[derive(Debug)]
 struct Slot {

@@ -2,49 +2,16 @@
 //!
 //! Must never hold a record's key or content: a lane is a hash, an offset and a number.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::cursor::{LaneKey, Place};
+use crate::mixer::MixedMap;
 use crate::outcome::Outcome;
+use std::collections::VecDeque;
 
 /// A lane among all partitions.
 pub(super) type LaneId = (Place, LaneKey);
 
 /// Lane keys are hashes already: mixing them is enough.
-pub(super) type LaneMap = HashMap<LaneId, Lane, BuildHasherDefault<Mixer>>;
-
-/// A map by attempt.
-pub(super) type AttemptMap<T> = HashMap<u64, T, BuildHasherDefault<Mixer>>;
-
-/// One multiplication a word.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_i32(&mut self, number: i32) {
-        self.write_u64(u64::from(number.cast_unsigned()));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        // The map takes its buckets from the low bits, which a multiplication mixes least.
-        self.0 ^ (self.0 >> 32)
-    }
-}
+pub(super) type LaneMap = MixedMap<LaneId, Lane>;
 
 /// All bits of the result depend on all bits of the number, and no two numbers share a result.
 pub(super) fn mix(number: u64) -> u64 {

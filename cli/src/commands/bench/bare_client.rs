@@ -17,8 +17,8 @@ use axum::http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use ryggrad_bridge::channel::webhook::{self, TargetOptions, Webhook, WebhookOptions};
-use ryggrad_bridge_core::delivery::{Numbered, delivery_id, render, structured};
+use ryggrad_bridge::channel::webhook::{self, Desk, TargetOptions, Webhook, WebhookOptions};
+use ryggrad_bridge_core::delivery::{MessageId, Numbered, delivery_id, render, structured};
 use ryggrad_bridge_core::egress::EgressPolicy;
 use ryggrad_bridge_core::outcome::Answer;
 use ryggrad_bridge_core::signature::{Secret, sign};
@@ -37,7 +37,7 @@ const HEAD_BYTES_MAX: usize = 4 * 1024;
 /// A message, ready to be posted.
 pub struct Message {
     /// `webhook-id`.
-    id: String,
+    id: MessageId,
     /// The event.
     pub body: Bytes,
     /// The whole request as it goes over the wire.
@@ -59,9 +59,9 @@ impl Message {
         for (name, value) in [
             ("content-type", STRUCTURED_JSON),
             ("content-length", &body.len().to_string()),
-            ("webhook-id", &id),
+            ("webhook-id", id.as_str()),
             ("webhook-timestamp", &timestamp_s.to_string()),
-            ("webhook-signature", &sign(secret, &id, timestamp_s, &body)),
+            ("webhook-signature", &sign(secret, id.as_str(), timestamp_s, &body)),
         ] {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -183,9 +183,10 @@ pub async fn post_all_by_channel(sink: &str, secret: &Secret, load: &Load) -> an
     for _ in 0..load.connections {
         let (channel, target, turns) = (channel.clone(), Arc::clone(&target), turns.clone());
         senders.spawn(async move {
+            let mut desk = Desk::default();
             while let Some(Message { id, body, .. }) = turns.next() {
-                let message = webhook::Message { id: id.clone(), content_type: STRUCTURED_JSON, headers: Vec::new(), body: body.clone() };
-                let attempt = channel.attempt(&target, message).await;
+                let message = webhook::Message { id: id.as_str(), content_type: STRUCTURED_JSON, headers: &[], body };
+                let attempt = channel.attempt(&mut desk, &target, message).await;
                 ensure!(matches!(attempt.answer, Answer::Status { code: 204, .. }), "an attempt ended as {attempt:?}");
             }
             Ok(())

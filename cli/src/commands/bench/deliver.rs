@@ -25,6 +25,8 @@ use crate::client;
 use crate::output::note;
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Until then the broker's virtual machine mostly compiles itself.
+const WARM_UP_RUNS: u32 = 3;
 
 /// From committed events to an endpoint, against a bare HTTP client
 #[derive(Debug, Clone, Args)]
@@ -48,8 +50,8 @@ WHAT IS COMPARED
 
   All post to one receiver in this process, on a thread of its own, that reads bodies, counts
   them and answers 204. The rate is what the receiver counts from the first body to the last.
-  Events come from the simulator: thousands of keys, some of them hot. Rounds take turns after a
-  warm-up of each; figures are medians.
+  Events come from the simulator: thousands of keys, some of them hot. Rounds take turns after
+  three to warm up; figures are medians.
 
   It always starts a broker of its own: the bridge delivers the catalogue's topics only, and
   invented events must never enter a real one.
@@ -64,7 +66,7 @@ pub struct DeliverArgs {
     /// Subscriptions, each of which gets all events
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     subscriptions: u32,
-    /// Measured rounds, after one to warm up
+    /// Measured rounds, after three to warm up
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// Folder with Kafka's jars
@@ -91,7 +93,7 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
     let receiver = Receiver::start()?;
     let bridge = RunningBridge::start(&ground, |_| ()).await?;
     let mut rates = Rates::default();
-    for round in 0..=args.runs {
+    for round in 0..WARM_UP_RUNS + args.runs {
         let mut measured = Rates::default();
         receiver.reset();
         post_all(receiver.address(), &load).await?;
@@ -108,8 +110,8 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
             wrk.run(&receiver.sink(), connections).await?;
             measured.check.push(receiver.received().rate());
         }
-        note(format!("· round {round}{}: {}", if round == 0 { " (warm-up)" } else { "" }, measured.in_short()));
-        if round > 0 {
+        note(format!("· round {round}{}: {}", if round < WARM_UP_RUNS { " (warm-up)" } else { "" }, measured.in_short()));
+        if round >= WARM_UP_RUNS {
             rates.append(measured);
         }
     }

@@ -4,7 +4,7 @@
 
 use ryggrad_bridge_core::cesql::{Expression, RecordAttributes};
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::removal::{Leaving, Removals};
+use ryggrad_bridge_core::removal::{Identified, Leaving, Removals};
 use ryggrad_log::Lent;
 
 use super::selection::Selection;
@@ -64,7 +64,16 @@ impl Judge {
             offset: record.offset(),
             appended_ms: record.timestamp_ms(),
             key,
-            id: record.header("ce_id").unwrap_or_default(),
+            event: &Named(record),
         })
+    }
+}
+
+/// A lent record, asked for its event's id.
+struct Named<'n, 'l>(&'n Lent<'l>);
+
+impl Identified for Named<'_, '_> {
+    fn event_id(&self) -> &str {
+        self.0.header("ce_id").unwrap_or_default()
     }
 }
