@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Holds};
 use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
 use crate::channel::tls::InvalidTls;
@@ -187,6 +187,7 @@ async fn work(
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
+        holds: Arc::new(Holds::default()),
         watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
         stopped,
@@ -220,6 +221,7 @@ async fn work(
         () = stop.cancelled() => return Ok(()),
     }
     ready.subscriptions.start_all(stored).await?;
+    let _weighing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&ready.access).keep_time()));
     let copying = changelog::copy(cursors, store.clone(), Arc::clone(&context.noted), telemetry.clone());
     let _copying = AbortOnDropHandle::new(tokio::spawn(copying));
     // Set once, here.
@@ -288,7 +290,8 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let replays = Replays::new(replays.clone(), replays.load(connection, timeout_ms).await?);
     let subscriptions = Facts::new(SUBSCRIPTIONS, Arc::clone(&appender));
     let loaded = subscriptions.load(connection, timeout_ms).await?;
-    let access = Access::load(connection, Arc::clone(&appender), &seal, &context.config, context.telemetry.clone()).await;
+    let holds = Arc::clone(&context.holds);
+    let access = Access::load(connection, Arc::clone(&appender), &seal, &context.config, context.telemetry.clone(), holds).await;
     let access = Arc::new(access.map_err(|error| match error {
         access::LoadError::Log(error) => BridgeError::Log(error),
         unreadable => BridgeError::Access(unreadable),
@@ -301,7 +304,16 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     })?);
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
-    let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded);
+    let subscriptions = Subscriptions::new(
+        subscriptions,
+        replays,
+        seal,
+        Arc::clone(context),
+        engine,
+        Arc::clone(&watch_lists),
+        Arc::clone(&access),
+        loaded,
+    );
     let ready = Ready { subscriptions: Arc::new(subscriptions), tokens, access, watch_lists, answers: Arc::new(answers) };
     Ok(Found { ready, stored, cursors })
 }

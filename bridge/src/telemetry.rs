@@ -82,6 +82,8 @@ pub struct Telemetry {
     pub endpoints_open: Gauge,
     /// Running subscriptions.
     pub subscriptions: Gauge,
+    /// Of these, those of whoever is stopped.
+    pub subscriptions_held: Gauge,
     /// Open connections of callers, WebSockets aside; the limit is `connections_max`.
     pub connections: Gauge,
     /// Connections that found no place.
@@ -144,6 +146,7 @@ impl Telemetry {
             endpoints: Gauge::default(),
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
+            subscriptions_held: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
@@ -191,6 +194,7 @@ impl Telemetry {
         bridge.register("endpoints", "Endpoints that are delivered to", metrics.endpoints.clone());
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
+        bridge.register("subscriptions_held", "Subscriptions of whoever is stopped", metrics.subscriptions_held.clone());
         bridge.register("connections", "Open connections of callers", metrics.connections.clone());
         bridge.register("connections_refused", "Connections that found no place", metrics.connections_refused.clone());
         bridge.register("handshakes_failed", "TLS handshakes that failed", metrics.handshakes_failed.clone());

@@ -15,6 +15,7 @@ use ryggrad_schemas::cloudevents::STRUCTURED_JSON;
 use uuid::Uuid;
 
 use super::Context;
+use crate::access::Hold;
 use crate::channel::fault;
 use crate::channel::webhook::{Attempt, Message, Target};
 
@@ -28,6 +29,8 @@ pub(super) struct Job {
     pub(super) attempt: u64,
     pub(super) epoch: u32,
     pub(super) format: Format,
+    /// Whether whoever it is for is stopped.
+    pub(super) hold: Arc<Hold>,
     /// None if the endpoint is not open any more.
     pub(super) target: Option<Arc<Target>>,
     pub(super) parcels: Vec<Parcel>,
@@ -61,6 +64,10 @@ impl Job {
             let refused = Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: Some(fault::EGRESS_REFUSED) };
             return self.ended(id, Outcome::Failed, refused);
         };
+        if self.hold.is_set() {
+            // Stopped this very moment: the hub hears of it too, and holds.
+            return self.unsent();
+        }
         context.telemetry.in_flight.inc();
         let went = context.webhook.attempt(&target, message).await;
         context.telemetry.in_flight.dec();

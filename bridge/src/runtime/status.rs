@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ryggrad_bridge_core::access::Reason;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::endpoint::{Endpoint, State};
 use ryggrad_bridge_core::hub::Member;
@@ -96,6 +97,11 @@ pub fn of_attempt(logged: &LoggedAttempt) -> Value {
         "at": logged.at.to_string(), "webhook_id": logged.webhook_id, "event_ids": logged.event_ids, "attempt": logged.attempts,
         "outcome": word(logged.outcome), "http_status": http_status, "latency_ms": logged.attempt.latency_ms, "error": logged.attempt.error,
     })
+}
+
+/// What withholds everything, for the organisation's own eyes and the operator's.
+pub fn withheld_by(reason: Reason) -> Value {
+    json!({"reason": reason.name(), "detail": reason.in_plain_words()})
 }
 
 /// An endpoint's circuit breaker, for show.

@@ -11,7 +11,7 @@ pub mod index;
 pub mod record;
 pub mod request;
 
-pub use decision::{Caller, Case, Event, Protection, Reason, Verdict, View, authorise, shortcomings};
+pub use decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, View, authorise, shortcomings, stopped};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;
 pub use record::{Change, Fact, Kept, Kind, Who};
