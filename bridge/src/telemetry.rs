@@ -60,6 +60,8 @@ pub struct Telemetry {
     pub access_facts: Family<KindLabel, Gauge>,
     /// Changes of these.
     pub access_changes: Counter,
+    /// Members suspended by the event that their unit is gone.
+    pub members_suspended: Counter,
     /// Watch lists; the limit is `watch_lists_max`.
     pub watch_lists: Gauge,
     /// Keys in them, each as often as it is listed.
@@ -135,6 +137,7 @@ impl Telemetry {
             removed_keys: Gauge::default(),
             access_facts: Family::default(),
             access_changes: Counter::default(),
+            members_suspended: Counter::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
             watch_list_bytes: Gauge::default(),
@@ -183,6 +186,7 @@ impl Telemetry {
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("access_facts", "Members, delegations, grants, relations and blocks", metrics.access_facts.clone());
         bridge.register("access_changes", "Changes of these", metrics.access_changes.clone());
+        bridge.register("members_suspended", "Members suspended because their unit is gone", metrics.members_suspended.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());
         bridge.register_with_unit("watch_list", "Watch lists in memory", Unit::Bytes, metrics.watch_list_bytes.clone());

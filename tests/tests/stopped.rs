@@ -7,14 +7,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rand::Rng;
 use reqwest::Method;
 use ryggrad_tests::bridge::Caller;
 use ryggrad_tests::channels::{Arrival, Client, Mood, Socket, Way, now_ms};
 use ryggrad_tests::events::{Events, Published, key};
 use ryggrad_tests::process::Process;
 use ryggrad_tests::scenario::{ORGANISATION, OTHER_ORGANISATION, Scenario};
-use ryggrad_tests::wait;
+use ryggrad_tests::{random, wait};
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 const SETTINGS: &str = "[bridge]\nretry_first_ms = 20\nretry_max_ms = 200\nprobe_ms = 200\nbreaker_first_ms = 50\nbreaker_max_ms = 200\n";
@@ -29,12 +31,15 @@ const PACE_MS: u64 = 200;
 const LAG_MAX: usize = 20;
 /// What is promised.
 const EFFECTIVE_MS: i64 = 1_000;
+/// Deletions with a kill behind them.
+const KILLS: usize = 12;
 /// How long others must have got events for before silence counts.
 const WATCHED_MS: i64 = 3_000;
 
 /// Somebody publishes without end, until told to.
 struct Load {
     goes_on: Arc<AtomicBool>,
+    ends: mpsc::Sender<(&'static str, oneshot::Sender<Published>)>,
     task: JoinHandle<(Events, Vec<Published>)>,
 }
 
@@ -42,16 +47,29 @@ impl Load {
     fn start(mut events: Events) -> Self {
         let goes_on = Arc::new(AtomicBool::new(true));
         let more = Arc::clone(&goes_on);
+        let (ends, mut ended) = mpsc::channel::<(&str, oneshot::Sender<Published>)>(1);
         let task = tokio::spawn(async move {
             let mut published = Vec::new();
             while more.load(Ordering::Relaxed) {
+                if let Ok((unit, done)) = ended.try_recv() {
+                    let end = events.end(unit).await;
+                    published.push(end.clone());
+                    done.send(end).unwrap();
+                }
                 published.extend(events.publish((0..10).map(|index| key(index % KEYS))).await);
                 // The pace is the point here: receivers that acknowledge one by one are to keep up.
                 wait::random_moment(PACE_MS).await;
             }
             (events, published)
         });
-        Self { goes_on, task }
+        Self { goes_on, ends, task }
+    }
+
+    /// A unit is deleted, beside the load.
+    async fn end_of(&self, unit: &'static str) -> Published {
+        let (done, ended) = oneshot::channel();
+        self.ends.send((unit, done)).await.unwrap();
+        ended.await.unwrap()
     }
 
     async fn end(self) -> (Events, Vec<Published>) {
@@ -77,6 +95,19 @@ struct Stage {
 async fn member(operator: &Caller, organisation: &str, standing: &str) {
     let (status, said) = operator.call(Method::PUT, &format!("/v1/members/{organisation}"), Some(json!({"standing": standing}))).await;
     assert!(status == 200 || status == 201, "{said}");
+}
+
+/// The change that has suspended the member, once it has.
+async fn suspension(operator: &Caller, within_s: u64) -> Value {
+    wait::until("the member is suspended", within_s, || async {
+        let (_, shown) = operator.get(&format!("/v1/members/{ORGANISATION}")).await;
+        (shown["standing"] == "suspended").then_some(())
+    })
+    .await;
+    let (_, history) = operator.get("/v1/access-history?limit=1").await;
+    let newest = &history["changes"][0];
+    assert_eq!((&newest["id"], &newest["after"]["standing"]), (&json!(ORGANISATION), &json!("suspended")), "{newest}");
+    newest.clone()
 }
 
 fn is_replayed(arrival: &Arrival) -> bool {
@@ -241,9 +272,14 @@ async fn a_suspended_organisation_gets_nothing_until_it_is_active_again() {
     let mut events = Events::start(&scenario.connection()).await;
     let (mut stage, mut published) = Stage::set(&mut events, scenario).await;
     let load = Load::start(events);
-    for (standing, killed) in [("suspended", true), ("expelled", false)] {
+    for (by, standing, killed) in [("operator", "suspended", true), ("operator", "expelled", false), ("register", "suspended", false)] {
         stage.keeps_up().await;
-        member(&stage.operator, ORGANISATION, standing).await;
+        if by == "operator" {
+            member(&stage.operator, ORGANISATION, standing).await;
+        } else {
+            let end = load.end_of(ORGANISATION).await;
+            assert_eq!(suspension(&stage.operator, 1).await["by"]["event"], end.event["id"]);
+        }
         let stopped_ms = now_ms();
         stage.time_passes(stopped_ms).await;
         stage.is_told(standing).await;
@@ -267,4 +303,57 @@ async fn a_suspended_organisation_gets_nothing_until_it_is_active_again() {
     println!("{} events", published.len());
     stage.is_whole(&published).await;
     assert_eq!(stage.bridge.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_is_deleted_suspends_its_member_once_whenever_the_bridge_is_killed() {
+    let mut random = random::seeded("a_unit_that_is_deleted_suspends_its_member_once_whenever_the_bridge_is_killed");
+    let scenario = Scenario::start().await;
+    let mut events = Events::start(&scenario.connection()).await;
+    // Before this bridge has ever run: nobody was a member.
+    events.end(ORGANISATION).await;
+    let mut bridge = scenario.bridge(&[]);
+    let operator = scenario.operator().await;
+    member(&operator, ORGANISATION, "active").await;
+    member(&operator, OTHER_ORGANISATION, "active").await;
+    let standing = async |operator: &Caller, organisation: &str| {
+        operator.get(&format!("/v1/members/{organisation}")).await.1["standing"].as_str().unwrap().to_owned()
+    };
+    let mut early = 0;
+    for kill in 1..=KILLS {
+        let end = if kill % 3 == 0 {
+            // While it is away.
+            bridge.kill();
+            events.end(ORGANISATION).await
+        } else {
+            // Before, while or right after the event comes to stand in the topic.
+            let killed = async {
+                wait::random_moment(random.random_range(0..80)).await;
+                bridge.kill();
+            };
+            tokio::join!(events.end(ORGANISATION), killed).0
+        };
+        let killed_ms = now_ms();
+        bridge = scenario.bridge(&[]);
+        operator.ready().await;
+        // Before the first subscription runs, and so before it is ready.
+        let change = suspension(&operator, 1).await;
+        assert_eq!(change["by"]["event"], end.event["id"], "kill {kill}");
+        let at: jiff::Timestamp = change["at"].as_str().unwrap().parse().unwrap();
+        early += usize::from(at.as_millisecond() > killed_ms);
+        // The operator's word stands: the same event suspends nobody twice, nor does a unit's return bring anyone back.
+        events.publish([ORGANISATION.to_owned()]).await;
+        assert_eq!(standing(&operator, ORGANISATION).await, "suspended");
+        member(&operator, ORGANISATION, "active").await;
+        bridge.kill();
+        bridge = scenario.bridge(&[]);
+        operator.ready().await;
+        assert_eq!(standing(&operator, ORGANISATION).await, "active", "kill {kill}");
+    }
+    println!("{early} of {KILLS} kills came before the suspension");
+    assert!(early >= KILLS / 3);
+    assert_eq!(standing(&operator, OTHER_ORGANISATION).await, "active");
+    let metrics = operator.raw(Method::GET, "/metrics", &[], "").await.text;
+    assert!(metrics.contains("ryggrad_bridge_members_suspended_total"), "{metrics}");
+    assert_eq!(bridge.stop().await, Some(0));
 }

@@ -1,12 +1,13 @@
 //! Members, delegations, grants, relations and blocks as a service.
 //!
-//! Cast: [`topics`] is where they are kept; [`holds`] tells who delivers that somebody is stopped; what they mean is in `ryggrad_bridge_core::access`.
+//! Cast: [`departures`] suspends members whose unit is gone; [`topics`] is where they are kept; [`holds`] tells who delivers that somebody is stopped; what they mean is in `ryggrad_bridge_core::access`.
 //! Order of a change: the history's record (acknowledged), the fact's own (acknowledged), memory,
 //! holds, answer. So none is missing in the history; a change that is there and did not follow is one that
 //! was not answered. All are read before the first subscription runs.
 //!
 //! Must never log a fact about a person, nor run without one that is stored.
 
+mod departures;
 mod holds;
 mod topics;
 
@@ -22,6 +23,7 @@ use tokio::sync::Mutex;
 
 use crate::config::BridgeConfig;
 use crate::telemetry::{KindLabel, Telemetry};
+pub use departures::Departures;
 pub use holds::{Hold, Holds};
 use topics::Topics;
 

@@ -74,6 +74,14 @@ pub enum ChangeError {
     Invalid(Vec<Fault>),
 }
 
+/// What subscriptions ask of others.
+pub struct Others {
+    /// Whose keys narrow them.
+    pub watch_lists: Arc<WatchLists>,
+    /// Who is stopped.
+    pub access: Arc<Access>,
+}
+
 /// All subscriptions.
 pub struct Subscriptions {
     facts: Facts,
@@ -103,8 +111,7 @@ impl Subscriptions {
         seal: Seal,
         context: Arc<Context>,
         engine: Engine,
-        watch_lists: Arc<WatchLists>,
-        access: Arc<Access>,
+        Others { watch_lists, access }: Others,
         loaded: BTreeMap<String, Subscription>,
     ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
