@@ -423,6 +423,7 @@ mod tests {
             "sink": "https://h/", "state": "active", "id": "s1", "reason": null,
             "status": {
                 "pending": 2, "delivered": 7, "last_attempt": {"outcome": "failed", "http_status": 500},
+                "withheld_by": {"reason": "suspended", "detail": "the membership is suspended"},
                 "partitions": [{"topic": "t", "partition": 0, "scanned_to": 9, "pending": 2}],
                 "waiting": [{"key": "312345676", "attempts": 3, "last_error": "500"}],
             }
@@ -431,9 +432,13 @@ mod tests {
         show(&mut Output::to(page.clone()), Format::Table, &subscription).unwrap();
         let text = page.text();
         assert!(text.starts_with("id                        s1\nstate                     active\nsink "), "{text}");
-        for expected in
-            ["pending                   2", "last_attempt.http_status  500", "TOPIC  PARTITION  SCANNED TO  PENDING", "312345676         3"]
-        {
+        for expected in [
+            "withheld_by.reason        suspended",
+            "pending                   2",
+            "last_attempt.http_status  500",
+            "TOPIC  PARTITION  SCANNED TO  PENDING",
+            "312345676         3",
+        ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
     }
