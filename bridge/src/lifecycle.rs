@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Departures, Holds};
 use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
 use crate::channel::tls::InvalidTls;
@@ -36,7 +36,7 @@ use crate::removals::{Removals, TooMany};
 use crate::runtime::{Context, Engine, Stopped, changelog};
 use crate::schema_import::{ImportError, Registry as SchemaRegistry};
 use crate::sockets::Sockets;
-use crate::subscriptions::{ChangeError, Replays, Subscriptions};
+use crate::subscriptions::{ChangeError, Others, Replays, Subscriptions};
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
 use crate::trust::{InvalidTrust, Metrics, Trust};
@@ -187,6 +187,7 @@ async fn work(
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
+        holds: Arc::new(Holds::default()),
         watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
         stopped,
@@ -204,7 +205,7 @@ async fn work(
         }
     }
     let loading = load(shared, &context, &store, secrets.seal);
-    let Found { ready, stored, cursors } = tokio::select! {
+    let Found { ready, stored, cursors, departures } = tokio::select! {
         found = loading => found?,
         () = stop.cancelled() => return Ok(()),
     };
@@ -219,7 +220,16 @@ async fn work(
         Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
         () = stop.cancelled() => return Ok(()),
     }
+    // Nor anyone whose unit has gone while the bridge was away.
+    let (tell_loaded, loaded) = oneshot::channel();
+    let _departing = AbortOnDropHandle::new(tokio::spawn(departures.follow(tell_loaded)));
+    shared.obstacle.send_replace(Some("reading which units are gone".to_owned()));
+    tokio::select! {
+        _ = loaded => {}
+        () = stop.cancelled() => return Ok(()),
+    }
     ready.subscriptions.start_all(stored).await?;
+    let _weighing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&ready.access).keep_time()));
     let copying = changelog::copy(cursors, store.clone(), Arc::clone(&context.noted), telemetry.clone());
     let _copying = AbortOnDropHandle::new(tokio::spawn(copying));
     // Set once, here.
@@ -253,6 +263,7 @@ struct Found {
     ready: Ready,
     stored: Loaded,
     cursors: Facts,
+    departures: Departures,
 }
 
 /// Waits for Kafka as long as it takes, makes the topics, reads the facts.
@@ -288,11 +299,13 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let replays = Replays::new(replays.clone(), replays.load(connection, timeout_ms).await?);
     let subscriptions = Facts::new(SUBSCRIPTIONS, Arc::clone(&appender));
     let loaded = subscriptions.load(connection, timeout_ms).await?;
-    let access = Access::load(connection, Arc::clone(&appender), &seal, &context.config, context.telemetry.clone()).await;
+    let holds = Arc::clone(&context.holds);
+    let access = Access::load(connection, Arc::clone(&appender), &seal, &context.config, context.telemetry.clone(), holds).await;
     let access = Arc::new(access.map_err(|error| match error {
         access::LoadError::Log(error) => BridgeError::Log(error),
         unreadable => BridgeError::Access(unreadable),
     })?);
+    let departures = Departures::load(Arc::clone(&access), connection, Arc::clone(&appender), timeout_ms).await?;
     let (watched, telemetry) = (Arc::clone(&context.watched), context.telemetry.clone());
     let watch_lists = WatchLists::load(connection, appender, seal.clone(), watched, &context.config, telemetry).await;
     let watch_lists = Arc::new(watch_lists.map_err(|error| match error {
@@ -301,9 +314,10 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     })?);
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
-    let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, Arc::clone(&watch_lists), loaded);
+    let others = Others { watch_lists: Arc::clone(&watch_lists), access: Arc::clone(&access) };
+    let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, others, loaded);
     let ready = Ready { subscriptions: Arc::new(subscriptions), tokens, access, watch_lists, answers: Arc::new(answers) };
-    Ok(Found { ready, stored, cursors })
+    Ok(Found { ready, stored, cursors, departures })
 }
 
 /// What is stored. A store that is new, or has lost something, is filled up from the changelog.

@@ -4,6 +4,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ryggrad_bridge_core::access::Reason;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::Fault;
@@ -20,6 +21,8 @@ pub enum Code {
     Unauthorised,
     /// A token without the role.
     Forbidden,
+    /// Whoever the subscription is for is stopped.
+    Stopped,
     /// Absent, or somebody else's.
     NotFound,
     /// Not that method.
@@ -54,10 +57,11 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Cursor,
         Self::Unauthorised,
         Self::Forbidden,
+        Self::Stopped,
         Self::NotFound,
         Self::Method,
         Self::Limit,
@@ -81,6 +85,7 @@ impl Code {
             Self::Cursor => (StatusCode::BAD_REQUEST, "cursor", "The cursor is not one of this subscription"),
             Self::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "A valid token is needed"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This token may not do that"),
+            Self::Stopped => (StatusCode::FORBIDDEN, "stopped", "Whoever this subscription is for is stopped"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing here"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "This address does not take that method"),
             Self::Limit => (StatusCode::CONFLICT, "limit", "A limit is reached"),
@@ -185,6 +190,12 @@ impl Problem {
     /// 403.
     pub fn forbidden(detail: &str) -> Self {
         Self::new(Code::Forbidden, detail)
+    }
+
+    /// 403: nothing leaves while whoever a subscription is for is stopped.
+    pub fn stopped(reason: Reason) -> Self {
+        let remedy = "nothing is lost: what waits comes when that has ended, which the bridge's operator can tell more about";
+        Self::new(Code::Stopped, format!("{}; {remedy}", reason.in_plain_words()))
     }
 
     /// 403 for a token that lacks a role.

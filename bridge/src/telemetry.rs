@@ -60,6 +60,8 @@ pub struct Telemetry {
     pub access_facts: Family<KindLabel, Gauge>,
     /// Changes of these.
     pub access_changes: Counter,
+    /// Members suspended by the event that their unit is gone.
+    pub members_suspended: Counter,
     /// Watch lists; the limit is `watch_lists_max`.
     pub watch_lists: Gauge,
     /// Keys in them, each as often as it is listed.
@@ -82,6 +84,8 @@ pub struct Telemetry {
     pub endpoints_open: Gauge,
     /// Running subscriptions.
     pub subscriptions: Gauge,
+    /// Of these, those of whoever is stopped.
+    pub subscriptions_held: Gauge,
     /// Open connections of callers, WebSockets aside; the limit is `connections_max`.
     pub connections: Gauge,
     /// Connections that found no place.
@@ -133,6 +137,7 @@ impl Telemetry {
             removed_keys: Gauge::default(),
             access_facts: Family::default(),
             access_changes: Counter::default(),
+            members_suspended: Counter::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
             watch_list_bytes: Gauge::default(),
@@ -144,6 +149,7 @@ impl Telemetry {
             endpoints: Gauge::default(),
             endpoints_open: Gauge::default(),
             subscriptions: Gauge::default(),
+            subscriptions_held: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
@@ -180,6 +186,7 @@ impl Telemetry {
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("access_facts", "Members, delegations, grants, relations and blocks", metrics.access_facts.clone());
         bridge.register("access_changes", "Changes of these", metrics.access_changes.clone());
+        bridge.register("members_suspended", "Members suspended because their unit is gone", metrics.members_suspended.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());
         bridge.register_with_unit("watch_list", "Watch lists in memory", Unit::Bytes, metrics.watch_list_bytes.clone());
@@ -191,6 +198,7 @@ impl Telemetry {
         bridge.register("endpoints", "Endpoints that are delivered to", metrics.endpoints.clone());
         bridge.register("endpoints_cut_off", "Endpoints whose circuit breaker is open", metrics.endpoints_open.clone());
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
+        bridge.register("subscriptions_held", "Subscriptions of whoever is stopped", metrics.subscriptions_held.clone());
         bridge.register("connections", "Open connections of callers", metrics.connections.clone());
         bridge.register("connections_refused", "Connections that found no place", metrics.connections_refused.clone());
         bridge.register("handshakes_failed", "TLS handshakes that failed", metrics.handshakes_failed.clone());

@@ -31,6 +31,8 @@ pub mod topics {
     pub const SOURCE_COMMANDS: &str = "ryggrad.source-commands";
     /// Copies of the bridge's cursors.
     pub const CURSORS: &str = "ryggrad.cursors";
+    /// How far the bridge has read what it follows.
+    pub const FOLLOWED: &str = "ryggrad.followed";
     /// What could not be parsed, sealed.
     pub const QUARANTINE: &str = "ryggrad.quarantine";
     /// Keys removed for legal reasons.
@@ -334,8 +336,15 @@ mod tests {
     fn the_built_in_catalogue_is_valid_and_complete() {
         let catalogue = Catalogue::parse(include_str!("../catalogue.toml")).unwrap();
         let access = [topics::MEMBERS, topics::DELEGATIONS, topics::GRANTS, topics::RELATIONS, topics::BLOCKS, topics::ACCESS_HISTORY];
-        let others =
-            [topics::SOURCE_POSITIONS, topics::QUARANTINE, topics::REMOVED, topics::SUBSCRIPTIONS, topics::TOKENS, topics::WATCH_LISTS];
+        let others = [
+            topics::SOURCE_POSITIONS,
+            topics::QUARANTINE,
+            topics::REMOVED,
+            topics::SUBSCRIPTIONS,
+            topics::TOKENS,
+            topics::WATCH_LISTS,
+            topics::FOLLOWED,
+        ];
         for name in access.into_iter().chain(others) {
             assert!(catalogue.topic(name).is_some(), "{name}");
         }

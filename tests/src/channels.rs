@@ -77,6 +77,14 @@ pub struct Arrival {
     pub number: (u64, u64),
     /// Whether it was taken.
     pub taken: bool,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(now.as_millis()).expect("not that late")
 }
 
 impl Arrival {
@@ -86,7 +94,7 @@ impl Arrival {
         if let Some(event) = event.as_object_mut() {
             event.remove("cursor");
         }
-        Self { event, number, taken }
+        Self { event, number, taken, at_ms: now_ms() }
     }
 
     /// Whether it closes a number that stands for nothing.
@@ -105,6 +113,8 @@ struct Book {
     arrivals: Vec<Arrival>,
     /// What the bridge said when it was over: a status, or a WebSocket's code.
     over: Option<u16>,
+    /// What it said when it was only over for now: 403, or 4403 of a WebSocket.
+    refusals: Vec<u16>,
     unsigned: usize,
 }
 
@@ -160,6 +170,11 @@ impl Client {
     /// Everything that came, in order.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.book.lock().unwrap().arrivals.clone()
+    }
+
+    /// What the bridge has refused for now, in order: the receiver comes again.
+    pub fn refusals(&self) -> Vec<u16> {
+        self.book.lock().unwrap().refusals.clone()
     }
 
     /// Requests with a bad signature.
@@ -248,6 +263,8 @@ async fn endpoint(moods: &watch::Sender<Mood>, book: &Arc<Mutex<Book>>) -> Strin
 enum Left {
     /// It broke, or the mood has changed: another one.
     Broken,
+    /// Not now, says the bridge.
+    Refused(u16),
     /// It is over for good.
     Over(u16),
 }
@@ -289,6 +306,10 @@ impl Fetcher {
                     self.book.lock().unwrap().over = Some(said);
                     return;
                 }
+                Left::Refused(said) => {
+                    self.book.lock().unwrap().refusals.push(said);
+                    wait::random_moment(AGAIN_MS).await;
+                }
                 Left::Broken => wait::random_moment(AGAIN_MS).await,
             }
         }
@@ -315,6 +336,7 @@ impl Fetcher {
             let Some(answer) = self.caller.try_raw(Method::GET, &path, None).await else { return Left::Broken };
             match answer.status {
                 200 => {}
+                403 => return Left::Refused(403),
                 503 => return Left::Broken,
                 status => return Left::Over(status),
             }
@@ -339,6 +361,7 @@ impl Fetcher {
         let Some(answer) = self.caller.stream(&format!("/v1/subscriptions/{}/events", self.id)).await else { return Left::Broken };
         match answer.status().as_u16() {
             200 => {}
+            403 => return Left::Refused(403),
             503 => return Left::Broken,
             status => return Left::Over(status),
         }
@@ -365,6 +388,7 @@ impl Fetcher {
         let mut socket = match Socket::open(&self.caller, &self.id, self.way.protocol(), &after).await {
             Ok(socket) => socket,
             Err(0 | 503) => return Left::Broken,
+            Err(403) => return Left::Refused(403),
             Err(status) => return Left::Over(status),
         };
         if self.way == Way::Credit && !socket.say(json!({"type": "credit", "events": AT_A_TIME})).await {
@@ -373,6 +397,7 @@ impl Fetcher {
         loop {
             let said = match socket.next().await {
                 Ok(said) => said,
+                Err(4403) => return Left::Refused(4403),
                 Err(4404) => return Left::Over(4404),
                 Err(_) => return Left::Broken,
             };

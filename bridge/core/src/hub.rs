@@ -185,6 +185,16 @@ impl Hub {
         self.settle_down(now_ms, actions);
     }
 
+    /// Whoever a subscription is for was stopped, or is so no longer: nothing leaves until then, and
+    /// nothing is lost. Beside its mode, which is its owner's.
+    pub fn hold(&mut self, now_ms: u64, id: MemberId, held: bool, actions: &mut Vec<Action>) {
+        self.drive(now_ms, id, machine::Input::Held(held), actions);
+        if self.members.get(&id).is_some_and(|member| member.wish.address.is_none()) {
+            actions.push(Action::Available(id));
+        }
+        self.settle_down(now_ms, actions);
+    }
+
     /// A subscription ends; what is under way is nobody's any more.
     pub fn remove(&mut self, id: MemberId) {
         let Some(member) = self.members.remove(&id) else { return };
@@ -214,7 +224,7 @@ impl Hub {
 
     /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches.
     pub fn fetch(&self, id: MemberId, after: u64, limit: usize) -> Vec<Parcel> {
-        let Some(member) = self.members.get(&id) else { return Vec::new() };
+        let Some(member) = self.members.get(&id).filter(|member| !member.machine.is_held()) else { return Vec::new() };
         let mut parcels: Vec<Parcel> = member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect();
         // The last look before they leave, as in `begin`: a notice takes the place of what must stay.
         let withheld = |parcel: &Parcel| parcel.record.as_ref().is_some_and(|record| self.guard.withholds(record.leaving()));

@@ -38,6 +38,8 @@ pub struct Machine {
     limits: Limits,
     policy: Policy,
     mode: Mode,
+    /// Whoever it is for was stopped: nothing leaves, whatever the mode.
+    held: bool,
     books: Books,
     intake: Intake,
     rates: Rates,
@@ -97,6 +99,7 @@ impl Machine {
             limits,
             policy,
             mode,
+            held: false,
             books: Books::new(numbering, cursors),
             intake: Intake::new(&limits),
             rates: Rates { own: Rate::new(limits.attempts_per_minute_max), lent: None },
@@ -135,6 +138,7 @@ impl Machine {
             Input::Rewind { place, to } => drop(self.rewinding.insert(place, to)),
             Input::Persisted => self.persisted(),
             Input::Mode(mode) => self.set_mode(now_ms, mode),
+            Input::Held(held) => self.set_held(now_ms, held),
             Input::Settings(limits, policy) => self.set(now_ms, limits, policy),
             Input::Tick => {}
         }
@@ -209,7 +213,7 @@ impl Machine {
 
     /// When `Tick` is due, if at all.
     pub fn wake_at_ms(&self) -> Option<u64> {
-        if self.mode == Mode::Stopped {
+        if self.mode == Mode::Stopped || self.held {
             return None;
         }
         let line_moves = !self.ready.is_empty() && self.attempts.len() < self.limits.in_flight_max && self.rewinding.is_empty();
@@ -228,10 +232,20 @@ impl Machine {
         self.mode
     }
 
-    /// Whether an attempt may begin now: not while it is stopped or about to go back, nor before
+    /// It begins held.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Whether it is held.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Whether an attempt may begin now: not while it is stopped, held or about to go back, nor before
     /// `Retry-After`.
     pub fn may_attempt(&self, now_ms: u64) -> bool {
-        self.mode == Mode::Running && now_ms >= self.throttled_until_ms && self.rewinding.is_empty()
+        self.mode == Mode::Running && !self.held && now_ms >= self.throttled_until_ms && self.rewinding.is_empty()
     }
 
     /// Matched and unsettled records that the window holds.
@@ -317,15 +331,27 @@ impl Machine {
     fn set_mode(&mut self, now_ms: u64, mode: Mode) {
         self.mode = mode;
         if mode == Mode::Running {
-            // Whoever starts it again has mended something: try at once, and count anew.
+            // Whoever starts it again has mended something.
             self.throttled_until_ms = 0;
-            self.failing_since_ms = None;
-            for lane in self.lanes.values_mut() {
-                lane.failing_since_ms = lane.failing_since_ms.map(|_| now_ms);
-            }
-            for (_, id) in std::mem::take(&mut self.timers) {
-                self.line_up(id);
-            }
+            self.try_at_once(now_ms);
+        }
+    }
+
+    /// What the receiver asked for (`Retry-After`) outlasts it.
+    fn set_held(&mut self, now_ms: u64, held: bool) {
+        if std::mem::replace(&mut self.held, held) && !held {
+            self.try_at_once(now_ms);
+        }
+    }
+
+    /// Ends the waits after failures, whose time is counted anew.
+    fn try_at_once(&mut self, now_ms: u64) {
+        self.failing_since_ms = None;
+        for lane in self.lanes.values_mut() {
+            lane.failing_since_ms = lane.failing_since_ms.map(|_| now_ms);
+        }
+        for (_, id) in std::mem::take(&mut self.timers) {
+            self.line_up(id);
         }
     }
 

@@ -53,6 +53,7 @@ fn record(offset: i64) -> Arc<Record> {
 
 fn newcomer(from: i64, attempts_per_minute_max: u32, replay: Option<MemberId>) -> Newcomer {
     Newcomer {
+        held: false,
         wish: Wish {
             types: vec!["a.*".to_owned()],
             filters: None,

@@ -1,16 +1,19 @@
 //! Members, delegations, grants, relations and blocks as a service.
 //!
-//! Cast: [`topics`] is where they are kept; what they mean is in `ryggrad_bridge_core::access`.
+//! Cast: [`departures`] suspends members whose unit is gone; [`topics`] is where they are kept; [`holds`] tells who delivers that somebody is stopped; what they mean is in `ryggrad_bridge_core::access`.
 //! Order of a change: the history's record (acknowledged), the fact's own (acknowledged), memory,
-//! answer. So none is missing in the history; a change that is there and did not follow is one that
+//! holds, answer. So none is missing in the history; a change that is there and did not follow is one that
 //! was not answered. All are read before the first subscription runs.
 //!
 //! Must never log a fact about a person, nor run without one that is stored.
 
+mod departures;
+mod holds;
 mod topics;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use ryggrad_bridge_core::access::{Caller, Change, Event, Fact, Facts, Kept, Kind, Reason, Who};
@@ -20,7 +23,12 @@ use tokio::sync::Mutex;
 
 use crate::config::BridgeConfig;
 use crate::telemetry::{KindLabel, Telemetry};
+pub use departures::Departures;
+pub use holds::{Hold, Holds};
 use topics::Topics;
+
+/// How often everyone is weighed anew: facts begin and end with time.
+const WEIGHED_EVERY: Duration = Duration::from_millis(250);
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +116,7 @@ pub struct Access {
     history: RwLock<VecDeque<(i64, Change)>>,
     config: BridgeConfig,
     telemetry: Telemetry,
+    holds: Arc<Holds>,
     /// One change at a time, so that what is checked still holds when it is written.
     changing: Mutex<()>,
 }
@@ -120,6 +129,7 @@ impl Access {
         seal: &Seal,
         config: &BridgeConfig,
         telemetry: Telemetry,
+        holds: Arc<Holds>,
     ) -> Result<Self, LoadError> {
         let topics = Topics::new(appender, Seal::new(&seal.derive("relations and blocks")));
         let (mut facts, mut known) = (Facts::default(), Known::default());
@@ -137,6 +147,7 @@ impl Access {
             history: RwLock::new(history),
             config: config.clone(),
             telemetry,
+            holds,
             changing: Mutex::default(),
         };
         Kind::ALL.into_iter().for_each(|kind| access.count(kind));
@@ -165,6 +176,29 @@ impl Access {
     /// Whether an organisation is responsible for data of its own.
     pub fn is_controller(&self, organisation: Organisasjonsnummer) -> bool {
         read(&self.facts).member(organisation).is_some_and(|member| member.is_controller)
+    }
+
+    /// What tells whether a caller is stopped, now and from now on.
+    pub fn hold(&self, caller: Caller) -> Arc<Hold> {
+        self.holds.of(caller, |caller| self.stopped(caller))
+    }
+
+    fn stopped(&self, caller: Caller) -> Option<Reason> {
+        read(&self.facts).stopped(caller, Timestamp::now())
+    }
+
+    /// Looks for what begins and ends with time, for as long as it is asked to.
+    pub async fn keep_time(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(WEIGHED_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.weigh();
+        }
+    }
+
+    fn weigh(&self) {
+        self.holds.weigh(|caller| self.stopped(caller));
     }
 
     /// What stands between a caller and a type, whomever its events are about.
@@ -217,6 +251,7 @@ impl Access {
             }
         }
         write(&self.known).set(kind, id, kept.clone());
+        self.weigh();
         self.telemetry.access_changes.inc();
         self.count(kind);
         Ok(Changed { is_new: before.is_none(), kept })

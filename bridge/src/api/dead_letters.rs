@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::page::Page;
 use super::sent::Sent;
-use super::subscriptions::own_posted;
+use super::subscriptions::{not_held, own_posted};
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -40,6 +40,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, Raw
 pub async fn redrive(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
+    not_held(ready, &subscription)?;
     let selection = selected(&subscription, &body.json()?)?;
     match ready.subscriptions.redrive(subscription.id, &selection).await {
         0 if selection.one.is_some() => Err(Problem::not_found("dead letter")),
@@ -155,7 +156,7 @@ pub fn describe(contract: &mut Contract) {
     contract.add(list.pages().answers(200, "A page of them, by topic, partition and offset.", "DeadLetters"));
     let redrive =
         operation("post", "/v1/subscriptions/{id}/dead-letters/redrive", "redriveDeadLetters", "Takes up again what was set aside");
-    contract.add(redrive.takes("DeadLetterSelection").answers(200, "How many there were, or are.", "Redriven"));
+    contract.add(redrive.takes("DeadLetterSelection").answers(200, "How many there were, or are.", "Redriven").refuses(&[Code::Stopped]));
     let discard = operation(
         "post",
         "/v1/subscriptions/{id}/dead-letters/discard",

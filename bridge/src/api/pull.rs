@@ -25,8 +25,9 @@ use super::caller::Caller;
 use super::page::LIMIT_MAX;
 use super::query::Query;
 use super::sent::Sent;
-use super::subscriptions::own_fetched;
+use super::subscriptions::{not_held, own_fetched};
 use super::{Id, Ready, Shared};
+use crate::access::Hold;
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 use crate::subscriptions::{Fetched, Subscriptions};
@@ -56,14 +57,15 @@ pub async fn events(
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own_fetched(ready, caller, id).await?;
+    not_held(ready, &subscription)?;
     let streamed = accepts_stream(&headers);
     let asked = asked(ready, &subscription, raw.as_deref(), headers.get(LAST_EVENT_ID).filter(|_| streamed))?;
     take(ready, subscription.id, asked.after).await?;
     if streamed {
-        let state = Feed::new(&ready.subscriptions, subscription.id, asked.after.map(|cursor| cursor.number)).await;
+        let state = Feed::new(&ready.subscriptions, &subscription, asked.after.map(|cursor| cursor.number)).await;
         return Ok(Sse::new(state.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")).into_response());
     }
-    let (epoch, number, events) = wait_for(ready, subscription.id, &asked).await?;
+    let (epoch, number, events) = wait_for(ready, &subscription, &asked).await?;
     let cursor = ready.subscriptions.cursor_key().encode(subscription.id, PullCursor { epoch, number });
     let Asked { limit, wait_s, .. } = asked;
     let next = format!("</v1/subscriptions/{}/events?after={cursor}&limit={limit}&wait_s={wait_s}>; rel=\"next\"", subscription.id);
@@ -109,8 +111,9 @@ pub(super) async fn take(ready: &Ready, id: Uuid, cursor: Option<PullCursor>) ->
     if ready.subscriptions.acknowledge(id, cursor.number).await { Ok(()) } else { Err(not_running()) }
 }
 
-/// What follows, once there is anything, the time is up or the bridge stops.
-async fn wait_for(ready: &Ready, id: Uuid, asked: &Asked) -> Result<(u32, u64, Vec<Bytes>), Problem> {
+/// What follows, once there is anything, the time is up or the bridge stops; unless its receiver is stopped before.
+async fn wait_for(ready: &Ready, subscription: &Subscription, asked: &Asked) -> Result<(u32, u64, Vec<Bytes>), Problem> {
+    let (id, hold) = (subscription.id, ready.subscriptions.hold(subscription));
     let (after, limit) = (asked.after.map(|cursor| cursor.number), asked.limit as usize);
     let deadline = Instant::now() + Duration::from_secs(asked.wait_s);
     let (mut news, stopping) = (ready.subscriptions.available(id).await, ready.subscriptions.stopping());
@@ -123,6 +126,9 @@ async fn wait_for(ready: &Ready, id: Uuid, asked: &Asked) -> Result<(u32, u64, V
         if asked.after.is_some_and(|cursor| cursor.epoch != fetched.epoch) {
             return Err(Problem::resync());
         }
+        if let Some(reason) = hold.reason() {
+            return Err(Problem::stopped(reason));
+        }
         let patient = asked.wait_s > 0 && Instant::now() < deadline && !stopping.is_cancelled();
         if !fetched.events.is_empty() || !patient {
             return Ok(reached(after, fetched));
@@ -130,6 +136,7 @@ async fn wait_for(ready: &Ready, id: Uuid, asked: &Asked) -> Result<(u32, u64, V
         tokio::select! {
             () = changed(&mut news) => {}
             () = tokio::time::sleep_until(deadline) => {}
+            () = hold.set() => {}
             () = stopping.cancelled() => {}
         }
     }
@@ -153,6 +160,7 @@ pub(super) async fn changed(news: &mut Option<watch::Receiver<u64>>) {
 struct Feed {
     subscriptions: Arc<Subscriptions>,
     id: Uuid,
+    hold: Arc<Hold>,
     sent: Option<u64>,
     epoch: Option<u32>,
     waiting: std::vec::IntoIter<(u64, Bytes)>,
@@ -160,9 +168,10 @@ struct Feed {
 }
 
 impl Feed {
-    async fn new(subscriptions: &Arc<Subscriptions>, id: Uuid, sent: Option<u64>) -> Self {
+    async fn new(subscriptions: &Arc<Subscriptions>, subscription: &Subscription, sent: Option<u64>) -> Self {
+        let (id, hold) = (subscription.id, subscriptions.hold(subscription));
         let news = subscriptions.available(id).await;
-        Self { subscriptions: Arc::clone(subscriptions), id, sent, epoch: None, waiting: Vec::new().into_iter(), news }
+        Self { subscriptions: Arc::clone(subscriptions), id, hold, sent, epoch: None, waiting: Vec::new().into_iter(), news }
     }
 
     fn events(self) -> impl Stream<Item = Result<Event, axum::Error>> {
@@ -177,10 +186,13 @@ impl Feed {
     }
 
     /// The next event; `None` where the stream ends: the subscription is gone, its numbers begin
-    /// anew, or the bridge stops. Whoever comes back is told which.
+    /// anew, its receiver is stopped, or the bridge stops. Whoever comes back is told which.
     async fn next(&mut self) -> Option<(u64, Bytes)> {
         let stopping = self.subscriptions.stopping();
         loop {
+            if self.hold.is_set() {
+                return None;
+            }
             if let Some((number, event)) = self.waiting.next() {
                 self.sent = Some(number);
                 return Some((number, event));
@@ -199,6 +211,7 @@ impl Feed {
             self.news.as_ref()?;
             tokio::select! {
                 () = changed(&mut self.news) => {}
+                () = self.hold.set() => return None,
                 () = stopping.cancelled() => return None,
             }
         }
@@ -244,7 +257,8 @@ pub fn describe(contract: &mut Contract) {
             .answers_as(200, "", "text/event-stream", json!({"type": "string"}))
             .with("Ryggrad-Cursor", cursor(), "What to ask with next (not with a stream).")
             .with("Link", json!({"type": "string"}), "The address of the next batch, with rel next (not with a stream).")
-            .refuses(&refusals);
+            .refuses(&refusals)
+            .refuses(&[Code::Stopped]);
     contract.add(events);
     let ack = Operation::new("post", "/v1/subscriptions/{id}/ack", "acknowledgeEvents", "events", "Acknowledges everything up to a cursor");
     contract.add(ack.takes("Acknowledgement").answers_nothing(204, "It is acknowledged.").refuses(&refusals));

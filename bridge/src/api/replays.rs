@@ -22,7 +22,7 @@ use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::rewind::shown;
 use super::sent::Sent;
-use super::subscriptions::own_posted;
+use super::subscriptions::{not_held, own_posted};
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::counting::Selection;
@@ -39,6 +39,7 @@ pub async fn begin(
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
+    not_held(ready, &subscription)?;
     let request = ReplayRequest::parse(&body.json()?).map_err(Problem::invalid)?;
     // Looked for first: where it ends was fixed when it began.
     if let Some(derived) = derived
@@ -159,7 +160,7 @@ pub fn describe(contract: &mut Contract) {
         .answers(200, "What it would bring; nothing was changed.", "Rewound")
         .answers(201, "It has begun.", "Replay")
         .with("Location", json!({"type": "string", "format": "uri-reference"}), "The replay's address.")
-        .refuses(&[Code::Limit]);
+        .refuses(&[Code::Limit, Code::Stopped]);
     contract.add(begin);
     let list = operation("get", all, "listReplays", "Lists what runs and the latest that have ended").pages();
     contract.add(list.answers(200, "A page of them, newest first.", "Replays"));

@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::sent::Sent;
-use super::subscriptions::own;
+use super::subscriptions::{not_held, own};
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::counting::{Counted, Selection};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Goes back; on disk when it is answered, and when what was under way has ended.
 pub async fn rewind(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own(ready, caller, id).await?;
+    not_held(ready, &subscription)?;
     let request = RewindRequest::parse(&body.json()?).map_err(Problem::invalid)?;
     let stretches = ready.subscriptions.plan_rewind(&subscription, &request.to).await?;
     if !request.preview {
@@ -54,5 +55,5 @@ pub(super) fn shown(stretches: &[Stretch], counted: Option<&Counted>) -> Vec<Val
 pub fn describe(contract: &mut Contract) {
     let summary = "Takes the cursor back: everything from there on comes once more";
     let rewind = Operation::new("post", "/v1/subscriptions/{id}/rewind", "rewindSubscription", "subscriptions", summary);
-    contract.add(rewind.takes("Rewind").answers(200, "Done, or what it would mean.", "Rewound"));
+    contract.add(rewind.takes("Rewind").answers(200, "Done, or what it would mean.", "Rewound").refuses(&[Code::Stopped]));
 }

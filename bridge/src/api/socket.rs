@@ -23,8 +23,9 @@ use uuid::Uuid;
 use super::caller::{Caller, Standing};
 use super::pull::{changed, decoded, not_running, take};
 use super::query::Query;
-use super::subscriptions::own_fetched;
+use super::subscriptions::{not_held, own_fetched};
 use super::{Id, Ready, Shared};
+use crate::access::Hold;
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 use crate::sockets::Place;
@@ -59,6 +60,7 @@ pub async fn open(
     let ready = shared.ready()?;
     let standing = Standing::of(caller.clone(), &headers);
     let subscription = own_fetched(ready, caller, id).await?;
+    not_held(ready, &subscription)?;
     let query = Query::read(raw.as_deref(), &["after"]);
     let after = query.text("after").map(|text| decoded(ready, &subscription, text));
     query.end()?;
@@ -85,6 +87,7 @@ pub async fn open(
         session: Session::new(0, protocol, fetched.acknowledged, shared.config.pending_max),
         window: shared.config.pending_max,
         standing,
+        hold: ready.subscriptions.hold(&subscription),
         shared: Arc::clone(&shared),
         place,
     };
@@ -111,6 +114,8 @@ struct Connection {
     window: usize,
     /// What it was opened with: looked at again and again.
     standing: Standing,
+    /// Whether its receiver is stopped.
+    hold: Arc<Hold>,
     place: Place,
 }
 
@@ -128,9 +133,10 @@ impl Connection {
         }
     }
 
-    /// Hears the other side out. Whoever was replaced has done nothing wrong: what it acknowledges still counts.
+    /// Hears the other side out. Whoever was replaced or stopped has broken no rule of this protocol: what it acknowledges
+    /// still counts.
     async fn part(&mut self, socket: &mut WebSocket, close: Close) {
-        let counts = close == Close::Replaced && self.protocol == Protocol::Ryggrad;
+        let counts = matches!(close, Close::Replaced | Close::Stopped) && self.protocol == Protocol::Ryggrad;
         loop {
             let (heard, mut actions) = (socket.recv().await, Vec::new());
             let gone = self.hear_together(socket, heard, &mut actions).is_err();
@@ -143,7 +149,7 @@ impl Connection {
 
     /// Goes on until one side ends it: with the reason if that is the bridge.
     async fn converse(&mut self, socket: &mut WebSocket) -> Result<Close, Gone> {
-        let stopping = self.subscriptions.stopping();
+        let (stopping, hold) = (self.subscriptions.stopping(), Arc::clone(&self.hold));
         let mut news = self.subscriptions.available(self.id).await;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,6 +172,7 @@ impl Connection {
                         return Ok(Close::Unauthorised);
                     }
                 }
+                () = hold.set() => return Ok(Close::Stopped),
                 () = self.place.replaced() => return Ok(Close::Replaced),
                 () = stopping.cancelled() => return Ok(Close::GoingAway),
             }
@@ -195,6 +202,9 @@ impl Connection {
         }
         let whole = fetched.events.len() == room;
         for (number, event) in fetched.events {
+            if self.hold.is_set() {
+                return Ok(Some(Close::Stopped));
+            }
             let text = self.text(number, &event);
             send(socket, Message::Text(text.into())).await?;
             let mut actions = Vec::new();
@@ -307,6 +317,6 @@ pub fn describe(contract: &mut Contract) {
         .about("A WebSocket handshake with the subprotocol ryggrad.v1 or cloudevents.json; what is said over it is in docs/WEBSOCKET.md.")
         .query("after", json!({"type": "string", "format": "event-cursor"}), "Everything up to here is taken, and acknowledged.")
         .answers_nothing(101, "The WebSocket is open.")
-        .refuses(&[Code::Invalid, Code::Cursor, Code::Channel, Code::Resync, Code::Limit, Code::Upgrade]);
+        .refuses(&[Code::Invalid, Code::Cursor, Code::Channel, Code::Resync, Code::Limit, Code::Upgrade, Code::Stopped]);
     contract.add(open);
 }

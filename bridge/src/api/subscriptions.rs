@@ -20,6 +20,7 @@ use super::sent::Sent;
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::{Code, Problem};
+use crate::runtime::withheld_by;
 use crate::subscriptions::ChangeError;
 
 impl From<ChangeError> for Problem {
@@ -58,7 +59,12 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(ra
     let sight = caller.sight()?;
     let page = Page::read(raw.as_deref(), read_cursor)?;
     let (found, next) = page.cut(ready.subscriptions.list(sight).await, |subscription| subscription.id);
-    let shown: Vec<_> = found.iter().map(Subscription::public).collect();
+    let listed = |subscription: &Subscription| {
+        let mut shown = subscription.public();
+        shown.insert("withheld_by".to_owned(), json!(ready.subscriptions.hold(subscription).reason().map(withheld_by)));
+        shown
+    };
+    let shown: Vec<_> = found.iter().map(listed).collect();
     Ok(Json(json!({"subscriptions": shown, "next": next.map(cursor_of)})))
 }
 
@@ -130,6 +136,11 @@ pub(super) async fn own_fetched(ready: &Ready, caller: Caller, id: Id) -> Result
 pub(super) async fn own_posted(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
     let subscription = own(ready, caller, id).await?;
     if subscription.channel.is_fetched() { Err(Problem::other_channel(subscription.channel)) } else { Ok(subscription) }
+}
+
+/// Refuses what would bring events while whoever a subscription is for is stopped, whoever calls.
+pub(super) fn not_held(ready: &Ready, subscription: &Subscription) -> Result<(), Problem> {
+    ready.subscriptions.hold(subscription).reason().map_or(Ok(()), |reason| Err(Problem::stopped(reason)))
 }
 
 /// The subscription of an address, if the caller may see it.

@@ -9,7 +9,7 @@ use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::Value;
 
 use super::caller::Caller;
-use super::subscriptions::{own_posted, shown};
+use super::subscriptions::{not_held, own_posted, shown};
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -24,6 +24,7 @@ pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -
 /// Sends one signed test event now, and answers how that went.
 pub async fn test(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Json<Value>, Problem> {
     let (ready, subscription) = callable(&shared, caller, id).await?;
+    not_held(ready, &subscription)?;
     if !subscription.may_deliver(shared.config.development_egress) {
         return Err(Problem::unverified());
     }
@@ -44,5 +45,5 @@ pub fn describe(contract: &mut Contract) {
     let verify = operation("/v1/subscriptions/{id}/verify", "verifySubscription", "Asks the endpoint again whether it agrees");
     contract.add(verify.answers(200, "It is being asked; see verification.", "Subscription").with_tag());
     let test = operation("/v1/subscriptions/{id}/test", "testSubscription", "Sends one test event now, and says how that went");
-    contract.add(test.answers(200, "How it went.", "TestResult").refuses(&[Code::Unverified]));
+    contract.add(test.answers(200, "How it went.", "TestResult").refuses(&[Code::Unverified, Code::Stopped]));
 }

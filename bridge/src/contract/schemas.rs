@@ -97,7 +97,7 @@ pub fn all(problem_types: Vec<String>) -> Value {
     );
     let mut shapes = json!({
         "Problem": problem,
-        "Subscriptions": page("subscriptions", "Subscription"),
+        "Subscriptions": page("subscriptions", "ListedSubscription"),
         "Rotation": subscription::rotation(),
         "RotatedSecret": object(&["id", "secret"], json!({"id": id(), "secret": subscription::secret(), "previous_secret_until": or_null(time())})),
         "TestResult": whole(json!({

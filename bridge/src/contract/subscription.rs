@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use ryggrad_bridge_core::access::Reason;
 use ryggrad_bridge_core::cesql::EXPRESSION_BYTES_MAX;
 use ryggrad_bridge_core::filter::{FILTERS_BYTES_MAX, FILTERS_DEPTH_MAX, FILTERS_MAX};
 use ryggrad_bridge_core::headers::{HEADERS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
@@ -24,7 +25,7 @@ pub fn rotation() -> Value {
 }
 
 /// The shapes by their names.
-pub fn shapes() -> [(&'static str, Value); 8] {
+pub fn shapes() -> [(&'static str, Value); 9] {
     [
         ("NewSubscription", json!({"oneOf": [reference("NewWebhook"), reference("NewFeed")]})),
         ("NewWebhook", new_webhook()),
@@ -33,6 +34,7 @@ pub fn shapes() -> [(&'static str, Value); 8] {
         ("Subscription", shown(&[])),
         ("CreatedSubscription", shown(&[("secret", secret())])),
         ("SubscriptionWithStatus", shown(&[("status", or_null(status()))])),
+        ("ListedSubscription", shown(&[("withheld_by", withheld_by())])),
         ("Filter", filter()),
     ]
 }
@@ -196,6 +198,12 @@ fn shown(more: &[(&str, Value)]) -> Value {
     shape
 }
 
+/// What withholds everything.
+fn withheld_by() -> Value {
+    let reasons = Reason::STOPPING.map(Reason::name);
+    or_null(whole(json!({"reason": {"enum": reasons}, "detail": text()})))
+}
+
 fn status() -> Value {
     let partition = whole(json!({
         "topic": text(), "partition": count(), "scanned_to": {"type": ["integer", "null"]}, "pending": count(), "collapsed_keys": count(),
@@ -216,6 +224,7 @@ fn status() -> Value {
     counts.insert("oldest_pending_age_ms".to_owned(), json!({"type": ["integer", "null"]}));
     counts.insert("last_attempt".to_owned(), or_null(reference("Attempt")));
     counts.insert("dead_letters".to_owned(), count());
+    counts.insert("withheld_by".to_owned(), withheld_by());
     counts.insert("trouble".to_owned(), or_null(text()));
     let required: Vec<String> = counts.keys().cloned().collect();
     json!({"type": "object", "required": required, "properties": counts, "additionalProperties": false})

@@ -14,6 +14,7 @@ use ryggrad_schemas::cloudevents::STRUCTURED_JSON;
 use uuid::Uuid;
 
 use super::Context;
+use crate::access::Hold;
 use crate::channel::fault;
 use crate::channel::webhook::{Attempt, Desk, Message, Target};
 
@@ -30,6 +31,8 @@ pub(super) struct Job {
     pub(super) attempt: u64,
     pub(super) epoch: u32,
     pub(super) format: Format,
+    /// Whether whoever it is for is stopped.
+    pub(super) hold: Arc<Hold>,
     /// None if the endpoint is not open any more.
     pub(super) target: Option<Arc<Target>>,
     pub(super) parcels: Vec<Parcel>,
@@ -85,6 +88,10 @@ impl Job {
             let refused = Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: Some(fault::EGRESS_REFUSED) };
             return self.ended(Outcome::Failed, Some(Sent { webhook_id: id, went: refused }));
         };
+        if self.hold.is_set() {
+            // Stopped this very moment: the hub hears of it too, and holds.
+            return self.ended(Outcome::Unsent, None);
+        }
         let message = Message { id: id.as_str(), content_type, headers: &headers, body: &tools.body };
         let went = context.webhook.attempt(&mut tools.desk, target, message).await;
         self.ended(ryggrad_bridge_core::outcome::outcome(went.answer), Some(Sent { webhook_id: id, went }))

@@ -28,6 +28,7 @@ pub(super) fn newcomer(
     subscription: &Subscription,
     stored: &Stored,
     wish: Wish,
+    held: bool,
     replay: Option<(BTreeMap<Place, i64>, Option<MemberId>)>,
     catalogue: &Catalogue,
     now_ms: u64,
@@ -37,7 +38,7 @@ pub(super) fn newcomer(
     let mut cursors: Vec<_> = cursors.map(|(place, first)| (place, stored.cursors.get(&place).cloned().unwrap_or(first))).collect();
     let dead_letters = stored.dead_letters.len();
     if let Some(numbering) = stored.numbering.filter(|_| !stored.damaged) {
-        return Newcomer { wish, numbering, cursors, dead_letters, until, owner };
+        return Newcomer { wish, held, numbering, cursors, dead_letters, until, owner };
     }
     let epoch_before = stored.numbering.map_or(0, |numbering| numbering.epoch);
     let epoch = u32::try_from(now_ms / 1_000).unwrap_or(u32::MAX).max(epoch_before.saturating_add(1));
@@ -50,7 +51,7 @@ pub(super) fn newcomer(
             next += 1;
         }
     }
-    Newcomer { wish, numbering: Numbering { epoch, next }, cursors, dead_letters, until, owner }
+    Newcomer { wish, held, numbering: Numbering { epoch, next }, cursors, dead_letters, until, owner }
 }
 
 /// What the hub has to know of a subscription.

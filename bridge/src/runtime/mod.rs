@@ -29,13 +29,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::access::{Hold, Holds};
 use crate::channel::webhook::{TargetOptions, Webhook};
 use crate::config::BridgeConfig;
 use crate::removals::Removals;
 use crate::telemetry::Telemetry;
 use crate::watch_lists::Watched;
 use runner::Runner;
-pub use status::{LoggedAttempt, of_attempt, topic_name, word};
+pub use status::{LoggedAttempt, of_attempt, topic_name, withheld_by, word};
 
 /// Commands that may wait for the hub's task.
 const COMMANDS_MAX: usize = 256;
@@ -56,6 +57,8 @@ pub struct Context {
     pub noted: Arc<changelog::Noted>,
     /// Keys removed for legal reasons.
     pub removals: Arc<Removals>,
+    /// Who is stopped.
+    pub holds: Arc<Holds>,
     /// Which watch lists hold which keys.
     pub watched: Arc<Watched>,
     /// Metrics.
@@ -117,6 +120,8 @@ pub struct Running {
     pub target: Option<TargetOptions>,
     /// Whether attempts may be made.
     pub mode: Mode,
+    /// Whether whoever it is for is stopped.
+    pub hold: Arc<Hold>,
     /// Set if it is a replay of another one.
     pub replay: Option<ReplayOf>,
 }

@@ -29,6 +29,7 @@ use super::readers::{Readers, Said};
 use super::status::{self, LoggedAttempt};
 use super::tail::{Troubles, tail};
 use super::{Command, Context, RemovalGuard, Running, Stopped};
+use crate::access::Hold;
 use crate::channel::webhook::{Target, TargetOptions};
 use crate::telemetry::OutcomeLabel;
 use crate::watch_lists::HubWatch;
@@ -49,6 +50,8 @@ struct Client {
     replay_of: Option<Uuid>,
     format: Format,
     target: Option<Arc<Target>>,
+    /// Whether whoever it is for is stopped.
+    hold: Arc<Hold>,
     log: VecDeque<LoggedAttempt>,
     /// How far each cursor is on disk, and whether it goes with the tail there. Only what is on
     /// disk is shown, so that nobody sees a cursor go back after a crash.
@@ -62,6 +65,7 @@ struct Client {
 }
 
 mod going_back;
+mod holding;
 mod views;
 
 type Records = Vec<Arc<Record>>;
@@ -182,7 +186,7 @@ impl Runner {
 
     /// Works until it is drained, or nobody holds the handle any more.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut removals = self.context.removals.subscribe();
+        let (mut removals, mut holds) = (self.context.removals.subscribe(), self.context.holds.subscribe());
         let mut ended = Vec::new();
         loop {
             self.perform();
@@ -207,6 +211,7 @@ impl Runner {
                     self.step(Input::Tail(records));
                 }
                 Some(said) = self.said.recv() => self.hear(said),
+                Ok(()) = holds.changed() => self.weigh_holds(),
                 Ok(()) = removals.changed() => self.step(Input::GuardChanged),
                 () = tokio::time::sleep_until(wake_at) => self.step(Input::Tick),
             }
@@ -256,8 +261,9 @@ impl Runner {
                         continue;
                     };
                     let (subscription, format, target) = (client.id, client.format, client.target.clone());
+                    let hold = Arc::clone(&client.hold);
                     let is_replay = client.replay_of.is_some();
-                    self.couriers.send(Job { member, subscription, is_replay, address, attempt, epoch, format, target, parcels });
+                    self.couriers.send(Job { member, subscription, is_replay, address, attempt, epoch, format, hold, target, parcels });
                 }
                 Action::Available(member) => {
                     if let Some(client) = self.clients.get(&member) {
@@ -437,12 +443,12 @@ impl Runner {
     }
 
     fn add(&mut self, running: Running, stored: Stored) {
-        let Running { subscription, target, mode, replay } = running;
+        let Running { subscription, target, mode, hold, replay } = running;
         let now_ms = self.now_ms();
         let wish = wish(&subscription, mode, &self.context.config);
         let replay_of = replay.as_ref().map(|replay| replay.subscription);
         let replay = replay.map(|replay| (replay.until, self.members.get(&replay.subscription).copied()));
-        let newcomer = newcomer(&subscription, &stored, wish, replay, self.context.catalogue, now_ms);
+        let newcomer = newcomer(&subscription, &stored, wish, hold.is_set(), replay, self.context.catalogue, now_ms);
         let id = subscription.id;
         if stored.numbering != Some(newcomer.numbering) {
             // On disk before anybody can be told of it.
@@ -456,6 +462,7 @@ impl Runner {
             replay_of,
             format: subscription.delivery.format,
             target: target.and_then(|options| self.target(id, options)),
+            hold,
             log: VecDeque::new(),
             stored: newcomer.cursors.iter().map(|(place, cursor)| (*place, (cursor.scanned_to, cursor.attached))).collect(),
             dead_letters: stored.dead_letters,
@@ -522,6 +529,7 @@ impl Runner {
         telemetry.ring_bytes.set(number(self.hub.rings().bytes()));
         telemetry.catch_up_readers.set(number(self.hub.slots().readers()));
         telemetry.catch_up_queued.set(number(self.hub.slots().queued()));
+        self.count_held();
         let (endpoints, open) = self.hub.gate().endpoints();
         telemetry.endpoints.set(number(endpoints));
         telemetry.endpoints_open.set(number(open));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ryggrad_bridge_core::access::Reason;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::delivery::MessageId;
 use ryggrad_bridge_core::endpoint::{Endpoint, State};
@@ -100,6 +101,11 @@ pub fn of_attempt(logged: &LoggedAttempt) -> Value {
         "at": logged.at.to_string(), "webhook_id": logged.webhook_id.as_str(), "event_ids": event_ids, "attempt": logged.attempts,
         "outcome": word(logged.outcome), "http_status": http_status, "latency_ms": logged.attempt.latency_ms, "error": logged.attempt.error,
     })
+}
+
+/// What withholds everything, for the organisation's own eyes and the operator's.
+pub fn withheld_by(reason: Reason) -> Value {
+    json!({"reason": reason.name(), "detail": reason.in_plain_words()})
 }
 
 /// An endpoint's circuit breaker, for show.

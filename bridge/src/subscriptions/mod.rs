@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::machine::Mode;
@@ -34,6 +35,7 @@ use tokio::sync::{Mutex, OnceCell, RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::access::{Access, Hold};
 use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
 use crate::watch_lists::WatchLists;
@@ -72,6 +74,14 @@ pub enum ChangeError {
     Invalid(Vec<Fault>),
 }
 
+/// What subscriptions ask of others.
+pub struct Others {
+    /// Whose keys narrow them.
+    pub watch_lists: Arc<WatchLists>,
+    /// Who is stopped.
+    pub access: Arc<Access>,
+}
+
 /// All subscriptions.
 pub struct Subscriptions {
     facts: Facts,
@@ -81,6 +91,7 @@ pub struct Subscriptions {
     context: Arc<Context>,
     engine: Engine,
     watch_lists: Arc<WatchLists>,
+    access: Arc<Access>,
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
@@ -100,7 +111,7 @@ impl Subscriptions {
         seal: Seal,
         context: Arc<Context>,
         engine: Engine,
-        watch_lists: Arc<WatchLists>,
+        Others { watch_lists, access }: Others,
         loaded: BTreeMap<String, Subscription>,
     ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
@@ -112,6 +123,7 @@ impl Subscriptions {
             strongbox: Strongbox::new(seal),
             engine,
             watch_lists,
+            access,
             context,
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
@@ -396,7 +408,18 @@ impl Subscriptions {
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
         let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
-        opens.then(|| Running { subscription: subscription.clone(), target, mode: self.mode(subscription), replay: None })
+        opens.then(|| Running {
+            subscription: subscription.clone(),
+            target,
+            mode: self.mode(subscription),
+            hold: self.hold(subscription),
+            replay: None,
+        })
+    }
+
+    /// Whether whoever a subscription is for is stopped.
+    pub fn hold(&self, subscription: &Subscription) -> Arc<Hold> {
+        self.access.hold(Caller { organisation: subscription.organisation, supplier: None })
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {

@@ -10,7 +10,7 @@ use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use super::facts::{Block, Delegation, Grant, Member, Relation, Standing, Subject, covers};
 
 /// Who is to get it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The organisation that it is for.
     pub organisation: Organisasjonsnummer,
@@ -46,10 +46,9 @@ pub enum Protection {
     Unknown,
 }
 
-/// Everything that is known of the case: what the index has found for these parties and this person.
-/// Facts for other times and types may be among them; the rules look.
+/// Everything that is known of a caller, whatever the event.
 #[derive(Debug, Clone, Copy)]
-pub struct Case<'a> {
+pub struct Party<'a> {
     /// Who is to get it.
     pub caller: Caller,
     /// The organisation as a member.
@@ -60,6 +59,16 @@ pub struct Case<'a> {
     pub is_deleted: bool,
     /// From the organisation to the supplier.
     pub delegations: &'a [Delegation],
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Everything that is known of the case: what the index has found for these parties and this person.
+/// Facts for other times and types may be among them; the rules look.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// Who is to get it.
+    pub party: Party<'a>,
     /// From the controller to the organisation.
     pub grants: &'a [Grant],
     /// About the person, of the controller; to whomever.
@@ -70,8 +79,6 @@ pub struct Case<'a> {
     pub protection: Protection,
     /// What is to be delivered.
     pub event: Event<'a>,
-    /// Now.
-    pub now: Timestamp,
 }
 
 /// How an event leaves.
@@ -130,6 +137,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Those that concern the caller alone, and stop everything.
+    pub const STOPPING: [Self; 5] = [Self::UnitDeleted, Self::Suspended, Self::Expelled, Self::SupplierStopped, Self::NotDelegated];
+
     /// Its name in metrics and records.
     pub const fn name(self) -> &'static str {
         match self {
@@ -201,54 +211,74 @@ pub fn shortcomings(case: &Case<'_>) -> Vec<Reason> {
     RULES.iter().filter_map(|rule| rule(case)).collect()
 }
 
+/// What stops a caller now, whatever the event. The first of what every decision would say.
+pub fn stopped(party: &Party<'_>) -> Option<Reason> {
+    gone(party).or_else(|| barred(party)).or_else(|| supplier_stopped(party)).or_else(|| undelegated(party, |_| true))
+}
+
 fn is_protected(case: &Case<'_>) -> bool {
     case.event.class != DataClass::Open
 }
 
 fn unit(case: &Case<'_>) -> Option<Reason> {
-    case.is_deleted.then_some(Reason::UnitDeleted)
+    gone(&case.party)
 }
 
 /// Open data too: whoever was stopped gets nothing.
 fn standing(case: &Case<'_>) -> Option<Reason> {
-    match case.member?.standing {
+    barred(&case.party)
+}
+
+fn supplier(case: &Case<'_>) -> Option<Reason> {
+    let of_type = |delegation: &Delegation| covers(&delegation.types, case.event.ce_type);
+    supplier_stopped(&case.party).or_else(|| undelegated(&case.party, of_type))
+}
+
+fn gone(party: &Party<'_>) -> Option<Reason> {
+    party.is_deleted.then_some(Reason::UnitDeleted)
+}
+
+fn barred(party: &Party<'_>) -> Option<Reason> {
+    match party.member?.standing {
         Standing::Suspended => Some(Reason::Suspended),
         Standing::Expelled => Some(Reason::Expelled),
         Standing::Candidate | Standing::Active => None,
     }
 }
 
-fn supplier(case: &Case<'_>) -> Option<Reason> {
-    case.caller.supplier?;
-    if case.supplier.is_some_and(|supplier| matches!(supplier.standing, Standing::Suspended | Standing::Expelled)) {
-        return Some(Reason::SupplierStopped);
-    }
+fn supplier_stopped(party: &Party<'_>) -> Option<Reason> {
+    let stopped = |supplier: &Member| matches!(supplier.standing, Standing::Suspended | Standing::Expelled);
+    party.supplier.is_some_and(stopped).then_some(Reason::SupplierStopped)
+}
+
+fn undelegated(party: &Party<'_>, counts: impl Fn(&Delegation) -> bool) -> Option<Reason> {
+    let supplier = party.caller.supplier?;
     let delegated = |delegation: &Delegation| {
-        delegation.organisation == case.caller.organisation
-            && Some(delegation.supplier) == case.caller.supplier
-            && delegation.period.holds(case.now)
-            && covers(&delegation.types, case.event.ce_type)
+        delegation.organisation == party.caller.organisation
+            && delegation.supplier == supplier
+            && delegation.period.holds(party.now)
+            && counts(delegation)
     };
-    (!case.delegations.iter().any(delegated)).then_some(Reason::NotDelegated)
+    (!party.delegations.iter().any(delegated)).then_some(Reason::NotDelegated)
 }
 
 fn admission(case: &Case<'_>) -> Option<Reason> {
     if !is_protected(case) {
         return None;
     }
-    let Some(member) = case.member else { return Some(Reason::NoMember) };
+    let Some(member) = case.party.member else { return Some(Reason::NoMember) };
     if member.standing == Standing::Candidate {
         return Some(Reason::NotAdmitted);
     }
-    if member.agreement.as_ref().is_none_or(|agreement| agreement.from > case.now) {
+    if member.agreement.as_ref().is_none_or(|agreement| agreement.from > case.party.now) {
         return Some(Reason::NoAgreement);
     }
-    member.normen.as_ref().is_none_or(|normen| !normen.period.holds(case.now)).then_some(Reason::NoNormen)
+    member.normen.as_ref().is_none_or(|normen| !normen.period.holds(case.party.now)).then_some(Reason::NoNormen)
 }
 
 fn grounds(case: &Case<'_>) -> Option<Reason> {
-    let member = case.member.filter(|_| is_protected(case))?;
-    let counts = member.bases.iter().any(|basis| basis.period.holds(case.now) && covers(&basis.types, case.event.ce_type));
+    let member = case.party.member.filter(|_| is_protected(case))?;
+    let counts = member.bases.iter().any(|basis| basis.period.holds(case.party.now) && covers(&basis.types, case.event.ce_type));
     (!counts).then_some(Reason::NoBasis)
 }
 
@@ -259,9 +289,9 @@ fn attribution(case: &Case<'_>) -> Option<Reason> {
 
 fn granted<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c Grant> {
     case.grants.iter().filter(|grant| {
-        grant.receiver == case.caller.organisation
+        grant.receiver == case.party.caller.organisation
             && grant.controller == case.event.controller
-            && grant.period.holds(case.now)
+            && grant.period.holds(case.party.now)
             && covers(&grant.types, case.event.ce_type)
     })
 }
@@ -275,14 +305,14 @@ fn grant(case: &Case<'_>) -> Option<Reason> {
 
 /// What stands between a receiver and one person: last, since it is nobody's business but theirs.
 fn person(case: &Case<'_>) -> Option<Reason> {
-    let (event, receiver) = (&case.event, case.caller.organisation);
+    let (event, receiver) = (&case.event, case.party.caller.organisation);
     if event.class == DataClass::Health {
         let related = || {
             case.relations.iter().filter(|relation| {
                 relation.receiver == receiver
                     && Some(relation.controller) == event.controller
                     && Some(&relation.subject) == event.subject
-                    && relation.period.holds(case.now)
+                    && relation.period.holds(case.party.now)
             })
         };
         if related().next().is_none() {
@@ -296,7 +326,7 @@ fn person(case: &Case<'_>) -> Option<Reason> {
         Some(&block.subject) == event.subject
             && block.controller == event.controller
             && block.receiver.is_none_or(|blocked| blocked == receiver)
-            && block.period.holds(case.now)
+            && block.period.holds(case.party.now)
             && (block.types.is_empty() || covers(&block.types, event.ce_type))
     };
     (is_protected(case) && case.blocks.iter().any(blocked)).then_some(Reason::Blocked)

@@ -11,7 +11,7 @@ use ryggrad_schemas::catalogue::DataClass;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use uuid::Uuid;
 
-use super::decision::{Caller, Case, Event, Protection, Reason, Verdict, authorise, shortcomings};
+use super::decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, authorise, shortcomings, stopped};
 use super::facts::{Block, Delegation, Grant, Member, Relation, Subject};
 
 /// Facts of one kind: by what they are looked up by, and by their ids.
@@ -178,8 +178,24 @@ impl Facts {
         shortcomings(&self.case(caller, event, now))
     }
 
-    fn case<'a>(&'a self, caller: Caller, event: Event<'a>, now: Timestamp) -> Case<'a> {
+    /// What stops a caller as of now, whatever the event.
+    pub fn stopped(&self, caller: Caller, now: Timestamp) -> Option<Reason> {
+        stopped(&self.party(caller, now))
+    }
+
+    fn party(&self, caller: Caller, now: Timestamp) -> Party<'_> {
         let gone = |unit: &Organisasjonsnummer| self.deleted_units.contains(unit);
+        Party {
+            caller,
+            member: self.members.get(&caller.organisation),
+            supplier: caller.supplier.and_then(|supplier| self.members.get(&supplier)),
+            is_deleted: gone(&caller.organisation) || caller.supplier.as_ref().is_some_and(gone),
+            delegations: caller.supplier.map_or(&[], |supplier| self.delegations.get(&(caller.organisation, supplier))),
+            now,
+        }
+    }
+
+    fn case<'a>(&'a self, caller: Caller, event: Event<'a>, now: Timestamp) -> Case<'a> {
         let subject = event.subject.filter(|_| event.class != DataClass::Open).map(|subject| self.present(subject));
         let protection = match subject.and_then(|subject| self.protected.get(subject)) {
             Some(true) => Protection::Protected,
@@ -187,17 +203,12 @@ impl Facts {
             None => Protection::Unknown,
         };
         Case {
-            caller,
-            member: self.members.get(&caller.organisation),
-            supplier: caller.supplier.and_then(|supplier| self.members.get(&supplier)),
-            is_deleted: gone(&caller.organisation) || caller.supplier.as_ref().is_some_and(gone),
-            delegations: caller.supplier.map_or(&[], |supplier| self.delegations.get(&(caller.organisation, supplier))),
+            party: self.party(caller, now),
             grants: if event.class == DataClass::Open { &[] } else { self.grants.get(&(caller.organisation, event.controller)) },
             relations: subject.map_or(&[], |subject| self.relations.get(subject)),
             blocks: subject.map_or(&[], |subject| self.blocks.get(subject)),
             protection,
             event: Event { subject, ..event },
-            now,
         }
     }
 }

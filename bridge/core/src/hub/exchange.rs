@@ -69,6 +69,8 @@ pub struct Wish {
 pub struct Newcomer {
     /// What it asks for.
     pub wish: Wish,
+    /// Whoever it is for is stopped: nothing leaves for it now.
+    pub held: bool,
     /// Its numbers so far.
     pub numbering: Numbering,
     /// Its cursor in each partition.

@@ -53,7 +53,7 @@ impl Member {
     /// `live` is where the tail was when the cursors were stored: stored ones come before the tail
     /// goes, and new ones are attached nowhere.
     pub(super) fn new(newcomer: Newcomer, live: impl Fn(Place) -> Option<i64>) -> Self {
-        let Newcomer { wish, numbering, mut cursors, dead_letters, until, owner } = newcomer;
+        let Newcomer { wish, held, numbering, mut cursors, dead_letters, until, owner } = newcomer;
         for (place, cursor) in &mut cursors {
             if let Some(live) = live(*place).filter(|_| cursor.attached) {
                 cursor.scanned_to = cursor.scanned_to.max(live);
@@ -66,6 +66,9 @@ impl Member {
             .collect();
         let mut machine = Machine::new(wish.limits, wish.policy, wish.mode, numbering, cursors);
         machine.set_dead_letters(dead_letters);
+        if held {
+            machine.hold();
+        }
         let detached = attached.iter().filter(|(_, attached)| !attached);
         let detached = detached.map(|(place, _)| (*place, again_from(&machine, *place))).collect();
         Self {

@@ -144,6 +144,8 @@ pub enum Input {
     Persisted,
     /// Attempts may be made, or not. Starting clears every wait.
     Mode(Mode),
+    /// Nothing leaves any more, or it may again: whoever it is for was stopped, or is so no longer.
+    Held(bool),
     /// Other limits and another policy from now on. What is kept stays kept.
     Settings(Limits, Policy),
     /// Time has passed.

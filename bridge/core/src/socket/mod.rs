@@ -59,6 +59,8 @@ pub enum Close {
     BadFrame(BadFrame),
     /// The token has expired or was revoked.
     Unauthorised,
+    /// Whoever the subscription is for is stopped.
+    Stopped,
     /// The subscription is gone.
     Ended,
     /// The receiver does not answer, or does not read.
@@ -76,6 +78,7 @@ impl Close {
             Self::GoingAway => 1001,
             Self::BadFrame(_) => 4400,
             Self::Unauthorised => 4401,
+            Self::Stopped => 4403,
             Self::Ended => 4404,
             Self::Silent => 4408,
             Self::Replaced => 4409,
@@ -89,6 +92,7 @@ impl Close {
             Self::GoingAway => "the bridge stops; connect again",
             Self::BadFrame(fault) => fault.reason(),
             Self::Unauthorised => "the token has expired or was revoked; connect with a new one",
+            Self::Stopped => "the organisation is stopped and nothing is lost; see withheld_by, connect when it has ended",
             Self::Ended => "the subscription is gone",
             Self::Silent => "nothing was heard or read for too long; connect again",
             Self::Replaced => "a newer connection of this subscription has taken over",

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use naive::{Naive, Said};
 use random::Random;
 use ryggrad_bridge_core::access::{
-    Agreement, Basis, Block, Caller, Delegation, Event, Facts, Grant, Member, Normen, Period, Relation, Standing, Subject, Verdict,
+    Agreement, Basis, Block, Caller, Delegation, Event, Facts, Grant, Member, Normen, Period, Reason, Relation, Standing, Subject, Verdict,
 };
 use ryggrad_schemas::catalogue::DataClass;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -208,6 +208,12 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
                 let lacks = facts.shortcomings(caller, event, now);
                 assert_eq!(lacks.first().copied(), if let Verdict::Withhold(reason) = found { Some(reason) } else { None }, "{again}");
                 *seen.entry(format!("{class:?}: {told}")).or_default() += 1;
+                let stopped = facts.stopped(caller, now);
+                assert_eq!(stopped, naive.stops(caller, now), "step {step}: {caller:?}, {now}\n{again}");
+                // Whoever is stopped gets nothing of any type, for that very reason.
+                let says = if let Verdict::Withhold(reason) = found { Some(reason) } else { None };
+                assert!(stopped.is_none_or(|reason| says == Some(reason) && Reason::STOPPING.contains(&reason)), "{says:?}\n{again}");
+                *seen.entry(format!("stopped: {}", stopped.map_or("by nothing", Reason::name))).or_default() += 1;
             }
         }
     }
@@ -217,8 +223,9 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
     }
     let stops = ["unit-deleted", "suspended", "expelled", "supplier-stopped", "not-delegated"];
     let lacks = ["no-member", "not-admitted", "no-agreement", "no-normen", "no-basis", "not-granted", "unknown-view", "blocked"];
-    let expected =
-        [("Open", stops.to_vec()), ("Open", vec!["full"])].into_iter().chain(["Personal", "Health"].into_iter().flat_map(|class| {
+    let expected = [("Open", stops.to_vec()), ("Open", vec!["full"]), ("stopped", stops.to_vec()), ("stopped", vec!["by nothing"])]
+        .into_iter()
+        .chain(["Personal", "Health"].into_iter().flat_map(|class| {
             let views = if class == "Health" {
                 vec!["slim", "slim, no address", "full", "full, no address", "unattributed", "no-relation", "before-relation"]
             } else {

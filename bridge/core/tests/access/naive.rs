@@ -106,6 +106,28 @@ impl Naive {
         }
     }
 
+    /// What stops a caller: nothing could be delivered then, whatever it was.
+    pub fn stops(&self, caller: Caller, now: Timestamp) -> Option<Reason> {
+        let Caller { organisation, supplier } = caller;
+        let standing = |who| self.member(who).map(|member| member.standing);
+        let delegations = || {
+            self.standing().filter_map(|said| match said {
+                Said::Delegation(_, one) if one.organisation == organisation && Some(one.supplier) == supplier => Some(one.period),
+                _ => None,
+            })
+        };
+        if self.is_deleted(organisation) || supplier.is_some_and(|supplier| self.is_deleted(supplier)) {
+            return Some(Reason::UnitDeleted);
+        }
+        match (standing(organisation), supplier.map(standing)) {
+            (Some(Standing::Suspended), _) => Some(Reason::Suspended),
+            (Some(Standing::Expelled), _) => Some(Reason::Expelled),
+            (_, Some(Some(Standing::Suspended | Standing::Expelled))) => Some(Reason::SupplierStopped),
+            (_, Some(_)) if !delegations().any(|period| within(period, now)) => Some(Reason::NotDelegated),
+            _ => None,
+        }
+    }
+
     fn judge<'a>(&self, caller: Caller, event: Event<'a>, now: Timestamp) -> Result<View<'a>, Reason> {
         let member = self.member(caller.organisation);
         if self.is_deleted(caller.organisation) || caller.supplier.is_some_and(|supplier| self.is_deleted(supplier)) {

@@ -35,7 +35,7 @@ pub struct State {
 const TIMES_MIN: u64 = 10;
 
 const READS: [Reads; 4] = [Reads::Tail, Reads::Ring, Reads::Reader, Reads::Again];
-const HAPPENINGS: [&str; 19] = [
+const HAPPENINGS: [&str; 20] = [
     "acknowledged",
     "attached",
     "chunk",
@@ -49,6 +49,7 @@ const HAPPENINGS: [&str; 19] = [
     "reader closed",
     "reader opened",
     "redriven",
+    "released",
     "replayed to the end",
     "resumed",
     "rewound",

@@ -1,6 +1,6 @@
 //! The hub under a seeded scheduler with virtual time: three subscriptions on one tail, a ring that
 //! holds little, too few readers, receivers that fail, hang, lie, throttle and vanish, one that
-//! fetches, owners who change their minds or go back, keys that are removed, a log with tombstones that is
+//! fetches, owners who change their minds or go back, owners who are stopped, keys that are removed, a log with tombstones that is
 //! compacted, and crashes at any step.
 //!
 //! The oracle sees only the log, what was persisted and what left. What one machine does in detail is
@@ -50,9 +50,11 @@ fn random_step(rig: &mut Rig) {
         }
         920..926 if has(rig, Fault::Crash) => rig.crash(),
         926..934 if has(rig, Fault::Withhold) => rig.withhold(),
-        934..942 => rig.hear_of_removals(),
+        934..939 => rig.hear_of_removals(),
+        939..942 if has(rig, Fault::Hold) => rig.hold(),
         942..946 if has(rig, Fault::Stop) => rig.stop(),
-        946..962 => rig.resume_one(),
+        946..957 => rig.resume_one(),
+        957..962 => rig.release_one(),
         962..968 if has(rig, Fault::Compact) => rig.compact(),
         968..972 if has(rig, Fault::Filter) => rig.filter(),
         972..976 if has(rig, Fault::Settings) => rig.settings(),
@@ -87,6 +89,9 @@ fn calm(rig: &mut Rig) -> Result<(), String> {
     for index in 0..rig.subscriptions.len() {
         if !rig.subscriptions[index].removed {
             rig.resume(index);
+            if rig.subscriptions[index].held {
+                rig.release(index);
+            }
         }
     }
     for _ in 0..20_000 {

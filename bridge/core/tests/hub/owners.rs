@@ -66,6 +66,42 @@ impl Rig {
         }
     }
 
+    /// Whoever a subscription is for is stopped.
+    pub fn hold(&mut self) {
+        let index = self.brings(Fault::Hold);
+        self.subscriptions[index].held = true;
+        if self.plan.bug != Bug::HoldUntold {
+            self.tell_held(index);
+        }
+    }
+
+    /// And is so no longer.
+    pub fn release(&mut self, index: usize) {
+        self.step += 1;
+        self.coverage.saw("released");
+        self.subscriptions[index].held = false;
+        if self.plan.bug != Bug::ReleaseUntold {
+            self.tell_held(index);
+        }
+    }
+
+    pub fn release_one(&mut self) {
+        let held = |index: &usize| self.subscriptions[*index].held && !self.subscriptions[*index].removed;
+        let held: Vec<usize> = (0..self.subscriptions.len()).filter(held).collect();
+        if !held.is_empty() {
+            let index = self.random.one_of(&held);
+            self.release(index);
+        }
+    }
+
+    fn tell_held(&mut self, index: usize) {
+        let (member, held) = (self.subscriptions[index].member, self.subscriptions[index].held);
+        self.tell(&("held", member, held));
+        let mut actions = Vec::new();
+        self.hub.hold(self.now_ms, member, held, &mut actions);
+        self.act(actions);
+    }
+
     pub fn filter(&mut self) {
         let index = self.brings(Fault::Filter);
         let filter = self.random.below(FILTERS.len() as u64) as usize;

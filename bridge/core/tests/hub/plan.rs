@@ -47,9 +47,11 @@ pub enum Fault {
     Rewind,
     /// The same beside what is live.
     Replay,
+    /// Whoever a subscription is for is stopped: nothing may leave until that ends.
+    Hold,
 }
 
-pub const ALL: [Fault; 21] = [
+pub const ALL: [Fault; 22] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
@@ -71,6 +73,7 @@ pub const ALL: [Fault; 21] = [
     Fault::Restart,
     Fault::Rewind,
     Fault::Replay,
+    Fault::Hold,
 ];
 
 /// What a planted bug does between hub and world.
@@ -103,9 +106,12 @@ pub enum Bug {
     RewindDisowns,
     ReplayPastItsEnd,
     ReplayLostInACrash,
+    HoldUntold,
+    HoldForgottenInACrash,
+    ReleaseUntold,
 }
 
-pub const BUGS: [Bug; 26] = [
+pub const BUGS: [Bug; 29] = [
     Bug::SettleBeforeAnswer,
     Bug::DropOnFailure,
     Bug::OvertakeWithinKey,
@@ -132,6 +138,9 @@ pub const BUGS: [Bug; 26] = [
     Bug::RewindDisowns,
     Bug::ReplayPastItsEnd,
     Bug::ReplayLostInACrash,
+    Bug::HoldUntold,
+    Bug::HoldForgottenInACrash,
+    Bug::ReleaseUntold,
 ];
 
 /// One schedule.

@@ -199,6 +199,9 @@ impl Rig {
         if parcels.is_empty() {
             return;
         }
+        if self.subscriptions[index].held {
+            return self.violate("events were shown while it was held".to_owned());
+        }
         self.step += 1;
         self.coverage.saw("fetched");
         self.tell(&("fetched", member, parcels.iter().map(brief).collect::<Vec<_>>()));

@@ -128,6 +128,9 @@ impl Rig {
         self.step += 1;
         let mut actions = Vec::new();
         let mut newcomer = self.subscriptions[index].newcomer();
+        if self.plan.bug == Bug::HoldForgottenInACrash {
+            newcomer.held = false;
+        }
         if self.plan.bug == Bug::ReplayPastItsEnd {
             newcomer.until.iter_mut().flat_map(BTreeMap::values_mut).for_each(|until| *until += 3);
         }

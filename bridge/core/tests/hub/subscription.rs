@@ -76,6 +76,8 @@ pub struct Subscription {
     pub fetches: bool,
     pub choice: Choice,
     pub running: bool,
+    /// Whoever it is for is stopped.
+    pub held: bool,
     /// It was removed.
     pub removed: bool,
     /// It is a replay, which ends here.
@@ -121,6 +123,7 @@ impl Subscription {
             fetches,
             choice,
             running: true,
+            held: false,
             removed: false,
             disk: Disk {
                 cursors: from.iter().map(|(place, from)| (*place, Cursor::starting_at(*from))).collect(),
@@ -167,6 +170,7 @@ impl Subscription {
     pub fn newcomer(&self) -> Newcomer {
         Newcomer {
             wish: self.wish(),
+            held: self.held,
             numbering: self.disk.numbering,
             cursors: self.disk.cursors.iter().map(|(place, cursor)| (*place, cursor.clone())).collect(),
             dead_letters: self.disk.letters.len(),
@@ -245,6 +249,9 @@ impl Subscription {
         }
         if !self.running {
             return Err("an attempt was made after 410 or a stop".to_owned());
+        }
+        if self.held {
+            return Err("an attempt was made while it was held".to_owned());
         }
         if now_ms < self.quiet_until_ms {
             return Err(format!("an attempt was made {} ms before Retry-After", self.quiet_until_ms - now_ms));

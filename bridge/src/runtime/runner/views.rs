@@ -51,6 +51,7 @@ impl Runner {
         shown["dead_letters"] = json!(client.dead_letters.len());
         shown["endpoint"] =
             json!(member.wish().address.as_ref().and_then(|address| self.hub.gate().endpoint(address)).map(status::of_endpoint));
+        shown["withheld_by"] = json!(client.hold.reason().map(status::withheld_by));
         shown["trouble"] = json!(self.troubles.borrow().values().next());
         Some(shown)
     }

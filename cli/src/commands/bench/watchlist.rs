@@ -160,6 +160,7 @@ impl Contestant {
         for subscription in 0..subscriptions {
             let (ce_type, watch_list) = wanted(subscription);
             let newcomer = Newcomer {
+                held: false,
                 wish: wish(subscription, ce_type, watch_list),
                 numbering: Numbering { epoch: 1, next: 1 },
                 cursors: places().map(|place| (place, Cursor::starting_at(0))).collect(),

@@ -309,13 +309,14 @@ async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::R
         note("There is no subscription. Make one with ryggrad subscriptions create, or try ryggrad listen.");
         return Ok(());
     }
-    let members = ["id", "state", "channel", "verification", "types", "sink", "created_at", "description"];
+    let members = ["id", "state", "withheld_by", "channel", "verification", "types", "sink", "created_at", "description"];
     let shown = |subscription: &Value, member: &str| match member {
         "verification" => cell(&subscription[member], "state"),
+        "withheld_by" => cell(&subscription[member], "reason"),
         _ => cell(subscription, member),
     };
     let row = |subscription: &Value| members.iter().map(|member| shown(subscription, member)).collect();
-    let header = ["ID", "STATE", "CHANNEL", "VERIFICATION", "TYPES", "SINK", "CREATED", "DESCRIPTION"];
+    let header = ["ID", "STATE", "WITHHELD BY", "CHANNEL", "VERIFICATION", "TYPES", "SINK", "CREATED", "DESCRIPTION"];
     Ok(output.table(&header, subscriptions.iter().map(row))?)
 }
 
@@ -346,10 +347,11 @@ fn show(output: &mut Output, format: Format, subscription: &Value) -> anyhow::Re
     }
     let status = &subscription["status"];
     let last = pairs(&status["last_attempt"], &[]).into_iter().map(|(name, value)| (format!("last_attempt.{name}"), value));
-    let progress = pairs(status, &["partitions", "waiting", "last_attempt"]);
+    let withheld = pairs(&status["withheld_by"], &[]).into_iter().map(|(name, value)| (format!("withheld_by.{name}"), value));
+    let progress = pairs(status, &["partitions", "waiting", "last_attempt", "withheld_by"]);
     let agreed = pairs(&subscription["verification"], &[]).into_iter().map(|(name, value)| (format!("verification.{name}"), value));
     let own = pairs(subscription, &["status", "verification"]);
-    output.pairs(own.into_iter().chain(agreed).chain(progress).chain(last))?;
+    output.pairs(own.into_iter().chain(withheld).chain(agreed).chain(progress).chain(last))?;
     section(output, &status["partitions"], &["topic", "partition", "scanned_to", "pending"])?;
     section(output, &status["waiting"], &["key", "since", "attempts", "next_attempt_at", "last_error"])
 }
@@ -421,6 +423,7 @@ mod tests {
             "sink": "https://h/", "state": "active", "id": "s1", "reason": null,
             "status": {
                 "pending": 2, "delivered": 7, "last_attempt": {"outcome": "failed", "http_status": 500},
+                "withheld_by": {"reason": "suspended", "detail": "the membership is suspended"},
                 "partitions": [{"topic": "t", "partition": 0, "scanned_to": 9, "pending": 2}],
                 "waiting": [{"key": "312345676", "attempts": 3, "last_error": "500"}],
             }
@@ -429,9 +432,13 @@ mod tests {
         show(&mut Output::to(page.clone()), Format::Table, &subscription).unwrap();
         let text = page.text();
         assert!(text.starts_with("id                        s1\nstate                     active\nsink "), "{text}");
-        for expected in
-            ["pending                   2", "last_attempt.http_status  500", "TOPIC  PARTITION  SCANNED TO  PENDING", "312345676         3"]
-        {
+        for expected in [
+            "withheld_by.reason        suspended",
+            "pending                   2",
+            "last_attempt.http_status  500",
+            "TOPIC  PARTITION  SCANNED TO  PENDING",
+            "312345676         3",
+        ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
     }
