@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use axum::body::Bytes;
 use ryggrad_bridge::channel::webhook::{Desk, Message, Target, TargetOptions, Webhook, WebhookOptions};
 use ryggrad_bridge_core::asymmetric::SigningKey;
-use ryggrad_bridge_core::delivery::{self, BATCH_JSON, Numbered, Payload, batch_id, delivery_id, render, render_binary, void_notice};
+use ryggrad_bridge_core::delivery::{
+    self, BATCH_JSON, MessageId, Numbered, Payload, batch_id, delivery_id, render, render_binary, void_notice,
+};
 use ryggrad_bridge_core::egress::EgressPolicy;
 use ryggrad_bridge_core::outcome::Answer;
 use ryggrad_schemas::cloudevents::{AVRO, Attributes, STRUCTURED_JSON};

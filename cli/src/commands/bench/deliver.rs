@@ -109,6 +109,7 @@ pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
             receiver.reset();
             wrk.run(&receiver.sink(), connections).await?;
             measured.check.push(receiver.received().rate());
+            receiver.is_quiet().await;
         }
         note(format!("· round {round}{}: {}", if round < WARM_UP_RUNS { " (warm-up)" } else { "" }, measured.in_short()));
         if round >= WARM_UP_RUNS {

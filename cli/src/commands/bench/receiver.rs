@@ -17,6 +17,8 @@ use axum::http::{StatusCode, Uri};
 use axum::serve::ListenerExt;
 use tokio::sync::oneshot;
 
+/// How long nothing comes in before nothing more is expected.
+const QUIET: Duration = Duration::from_millis(100);
 /// Where to post to, on whichever port.
 pub const PATH: &str = "/hendelser";
 /// Whoever posts here waits for ever.
@@ -151,6 +153,17 @@ impl Receiver {
             bodies: counts.bodies.load(Ordering::SeqCst),
             bytes: counts.bytes.load(Ordering::SeqCst),
             took: Duration::from_nanos(took_ns),
+        }
+    }
+
+    /// Waits until nothing comes in any more: what a tool that stops by the clock has left under way.
+    pub async fn is_quiet(&self) {
+        loop {
+            let before = self.received().bodies;
+            tokio::time::sleep(QUIET).await;
+            if self.received().bodies == before {
+                return;
+            }
         }
     }
 
