@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
@@ -99,6 +100,24 @@ async fn a_request_says_what_it_should_and_nothing_else() {
         assert_eq!(verify(&secret.parse::<Secret>().unwrap(), now_s, 300, "msg_1", at, list, &asked.body), Ok(()));
     }
     assert!(key.public().verifies("msg_1", at, list, &asked.body) && list.split(' ').count() == 3, "{list}");
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_while_a_connection_is_made_does_not_leave() {
+    let wire = Wire::start(|_, _| say(GOOD)).await;
+    let is_withdrawn = Arc::new(AtomicBool::new(false));
+    let withdraws = Arc::clone(&is_withdrawn);
+    let resolver: Arc<dyn Resolve> = Arc::new(move |_: &str| {
+        withdraws.store(true, Ordering::SeqCst);
+        Ok(vec![IpAddr::from([127, 0, 0, 1])])
+    });
+    let channel = Webhook::new(WebhookOptions { resolver: Some(resolver), ..options() }).unwrap();
+    let target = target(&channel, &wire.sink().replace("127.0.0.1", "mottak.example"));
+    let (mut desk, may_leave) = (Desk::default(), || !is_withdrawn.load(Ordering::SeqCst));
+    let ended = channel.attempt_while(&mut desk, &target, message("{}"), &may_leave).await;
+    assert_eq!((ended.answer, ended.error), (Answer::NoAnswer, Some(fault::WITHDRAWN)));
+    let ended = channel.attempt(&mut desk, &target, message("{\"a\":1}")).await;
+    assert_eq!((ended.answer, wire.asked().len()), (status(204), 1), "nothing but the second one has left");
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ pub struct Request<'r> {
     pub answer_bytes_max: usize,
     /// Whether the answer's body is wanted.
     pub keep_body: bool,
+    /// Whether it may leave still: asked where making a connection has taken time.
+    pub may_leave: &'r (dyn Fn() -> bool + Sync),
 }
 
 /// What came back.
@@ -177,6 +179,9 @@ impl Client {
             }
         }
         let mut connection = self.connect(endpoint).await?;
+        if !(request.may_leave)() {
+            return Err(fault::WITHDRAWN);
+        }
         let head = connection.exchange(request.head, request.body).await.map_err(|_| fault::TRANSPORT)?;
         Ok((connection, head))
     }

@@ -30,7 +30,7 @@ impl Webhook {
         put(&mut head, "accept", "application/json");
         head.extend_from_slice(b"\r\n");
         let endpoint = self.client.endpoint(&url);
-        let request = Request { head: &head, body: &[], answer_bytes_max: bytes_max, keep_body: true };
+        let request = Request { head: &head, body: &[], answer_bytes_max: bytes_max, keep_body: true, may_leave: &|| true };
         let reply = self.client.exchange(&mut Timer::default(), &endpoint, request).await.map_err(NoDocument::NoAnswer)?;
         if reply.head.code == 200 { Ok(reply.body) } else { Err(NoDocument::Status(reply.head.code)) }
     }

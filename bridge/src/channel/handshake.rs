@@ -64,7 +64,7 @@ impl Webhook {
         }
         head.extend_from_slice(b"\r\n");
         let endpoint = self.client.endpoint(&url);
-        let request = Request { head: &head, body: &[], answer_bytes_max: ANSWER_BYTES_MAX, keep_body: false };
+        let request = Request { head: &head, body: &[], answer_bytes_max: ANSWER_BYTES_MAX, keep_body: false, may_leave: &|| true };
         let head = self.client.exchange(&mut Timer::default(), &endpoint, request).await.map_err(NotAgreed::NoAnswer)?.head;
         if !(200..300).contains(&head.code) {
             return Err(NotAgreed::Status(head.code));
@@ -89,7 +89,8 @@ impl Webhook {
         let event = own_event(CHALLENGE_TYPE, &id.to_string(), Some(&json!({"challenge": challenge})));
         let (message_id, body) = (MessageId::of(id), event.unnumbered());
         let message = Message { id: message_id.as_str(), content_type: STRUCTURED_JSON, headers: &[], body: &body };
-        let reply = self.post(&mut Desk::default(), target, message, ANSWER_BYTES_MAX, true).await.map_err(NotAgreed::NoAnswer)?;
+        let reply =
+            self.post(&mut Desk::default(), target, message, ANSWER_BYTES_MAX, true, &|| true).await.map_err(NotAgreed::NoAnswer)?;
         if !(200..300).contains(&reply.head.code) {
             return Err(NotAgreed::Status(reply.head.code));
         }

@@ -32,4 +32,6 @@ pub mod fault {
     pub const TIMEOUT: &str = "timeout";
     /// The connection broke, or the answer was no HTTP.
     pub const TRANSPORT: &str = "transport";
+    /// It was not to leave any more once there was a connection; the API never shows it, since nothing was sent.
+    pub const WITHDRAWN: &str = "withdrawn";
 }

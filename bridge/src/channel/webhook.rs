@@ -178,8 +178,19 @@ impl Webhook {
 
     /// Makes one attempt.
     pub async fn attempt(&self, desk: &mut Desk, target: &Target, message: Message<'_>) -> Attempt {
+        self.attempt_while(desk, target, message, &|| true).await
+    }
+
+    /// The same, of what may have to stay while a connection is made.
+    pub async fn attempt_while(
+        &self,
+        desk: &mut Desk,
+        target: &Target,
+        message: Message<'_>,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Attempt {
         let started = Instant::now();
-        let (answer, error) = match self.post(desk, target, message, self.answer_bytes_max, false).await {
+        let (answer, error) = match self.post(desk, target, message, self.answer_bytes_max, false, may_leave).await {
             Ok(Reply { head, .. }) => {
                 let now_ms = || jiff::Timestamp::now().as_millisecond();
                 let retry_after_ms = head.retry_after.and_then(|value| retry_after_ms(&value, now_ms()));
@@ -198,6 +209,7 @@ impl Webhook {
         message: Message<'_>,
         answer_bytes_max: usize,
         keep_body: bool,
+        may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Result<Reply, &'static str> {
         let Message { id, content_type, headers, body } = message;
         let timestamp_s = jiff::Timestamp::now().as_second();
@@ -214,7 +226,7 @@ impl Webhook {
             put(head, name, value);
         }
         head.extend_from_slice(b"\r\n");
-        self.client.exchange(timer, &target.endpoint, Request { head, body, answer_bytes_max, keep_body }).await
+        self.client.exchange(timer, &target.endpoint, Request { head, body, answer_bytes_max, keep_body, may_leave }).await
     }
 }
 

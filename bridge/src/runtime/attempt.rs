@@ -72,9 +72,8 @@ pub(super) struct Tools {
 
 impl Job {
     pub(super) async fn run(self, context: &Context, tools: &mut Tools) -> Ended {
-        let leaving = self.parcels.iter().filter_map(|parcel| parcel.record.as_deref());
-        if leaving.clone().any(|record| context.removals.withholds(record.leaving())) {
-            // Removed this very moment: the hub looks again before it goes on.
+        // Removed or stopped this very moment: the hub hears of it too, and looks again.
+        if !self.may_leave(context) {
             return self.ended(Outcome::Unsent, None);
         }
         if tools.body.capacity() > BODY_KEPT_BYTES_MAX {
@@ -88,13 +87,17 @@ impl Job {
             let refused = Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: Some(fault::EGRESS_REFUSED) };
             return self.ended(Outcome::Failed, Some(Sent { webhook_id: id, went: refused }));
         };
-        if self.hold.is_set() {
-            // Stopped this very moment: the hub hears of it too, and holds.
+        let message = Message { id: id.as_str(), content_type, headers: &headers, body: &tools.body };
+        let went = context.webhook.attempt_while(&mut tools.desk, target, message, &|| self.may_leave(context)).await;
+        if went.error == Some(fault::WITHDRAWN) {
             return self.ended(Outcome::Unsent, None);
         }
-        let message = Message { id: id.as_str(), content_type, headers: &headers, body: &tools.body };
-        let went = context.webhook.attempt(&mut tools.desk, target, message).await;
         self.ended(ryggrad_bridge_core::outcome::outcome(went.answer), Some(Sent { webhook_id: id, went }))
+    }
+
+    fn may_leave(&self, context: &Context) -> bool {
+        let mut records = self.parcels.iter().filter_map(|parcel| parcel.record.as_deref());
+        !self.hold.is_set() && !records.any(|record| context.removals.withholds(record.leaving()))
     }
 
     fn ended(self, outcome: Outcome, sent: Option<Sent>) -> Ended {

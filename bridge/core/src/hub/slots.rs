@@ -22,8 +22,8 @@ const NEAR: i64 = 5_000;
 /// Hand-overs of one reader, after which others have their turn if any wait.
 const CHUNKS_A_TURN: usize = 16;
 
-/// How long a reader stays for those who have no room. A window that moves has room much sooner,
-/// and what a reader keeps and fetches ahead is memory.
+/// How long a reader stays for those who have no room: what opening another costs is worth the wait,
+/// and what one keeps and fetches ahead is bounded.
 const KEPT_MS: u64 = 10_000;
 
 #[derive(Debug)]
