@@ -25,6 +25,8 @@ use crate::facts::Facts;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the position may stay unwritten while nobody is suspended.
 const UNWRITTEN_MAX: Duration = Duration::from_secs(10);
+/// It reads the largest topic beside the tail, and needs a few headers of each record only.
+const LIMITS: ReaderLimits = ReaderLimits { batch_records_max: 500, batches_waiting_max: 2, prefetch_bytes_max: 1024 * 1024 };
 /// The topic, as the catalogue names it.
 const TOPIC: &str = "grunndata.virksomhet.v1";
 
@@ -78,7 +80,7 @@ impl Departures {
         };
         let starts: Vec<(i32, Start)> = low.iter().map(start).collect();
         let mut unread: BTreeSet<i32> = low.keys().copied().collect();
-        let mut follower = follow(&self.connection, TOPIC, &starts, ReaderLimits::default())?;
+        let mut follower = follow(&self.connection, TOPIC, &starts, LIMITS)?;
         let mut written = Instant::now();
         while let Some(read) = follower.next().await {
             match read {
