@@ -245,8 +245,9 @@ fn format_storage(options: &LocalBrokerOptions, properties: &Path) -> Result<(),
             .output()
             .map_err(|source| io_error("run Kafka's storage tool (is a JRE installed?)".to_owned(), source))
     };
-    let id = storage(&["random-uuid"])?;
-    let id = String::from_utf8_lossy(&id.stdout).trim().to_owned();
+    // What the tool's `random-uuid` would print after another start of a virtual machine. One made of the time
+    // never begins with a dash, which the tool would take for an option.
+    let id = URL_SAFE_NO_PAD.encode(Uuid::now_v7());
     let formatted = storage(&["format", "-t", &id, "-c", &properties.display().to_string(), "--standalone"])?;
     if formatted.status.success() {
         return Ok(());
@@ -260,7 +261,8 @@ fn java(options: &LocalBrokerOptions, limits: &[&str], main: &str, arguments: &[
     command
         .args(["--pdeathsig", "KILL", "--", "java"])
         .args(limits)
-        .args(["-XX:+UseSerialGC", "-XX:-UsePerfData"])
+        // A broker on this machine lives for minutes: what the second compiler would win, it costs.
+        .args(["-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"])
         .arg(format!("-Dlog4j2.configurationFile={}", options.data.join("log4j2.properties").display()))
         .arg("-cp")
         .arg(options.jars.join("*"))
