@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use ryggrad_bridge_core::access::Sight;
 use ryggrad_bridge_core::subscription::Subscription;
 use serde_json::Value;
 
 use super::caller::Caller;
-use super::subscriptions::{not_held, own_posted, shown};
+use super::subscriptions::{not_held, run_posted, shown};
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -18,7 +19,7 @@ use crate::problem::{Code, Problem};
 pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<Response, Problem> {
     let (ready, subscription) = callable(&shared, caller, id).await?;
     ready.subscriptions.verify_again(subscription.id).await?;
-    shown(ready.subscriptions.get(None, subscription.id).await)
+    shown(ready.subscriptions.get(Sight::All, subscription.id).await)
 }
 
 /// Sends one signed test event now, and answers how that went.
@@ -35,7 +36,7 @@ pub async fn test(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
 /// A subscription whose endpoint may be called by hand now.
 async fn callable(shared: &Shared, caller: Caller, id: Id) -> Result<(&Ready, Subscription), Problem> {
     let ready = shared.ready()?;
-    let subscription = own_posted(ready, caller, id).await?;
+    let subscription = run_posted(ready, caller, id).await?;
     if ready.subscriptions.may_call(subscription.id) { Ok((ready, subscription)) } else { Err(Problem::too_soon()) }
 }
 
