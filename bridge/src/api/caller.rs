@@ -48,9 +48,7 @@ impl Caller {
 
     /// Refuses whoever merely sees what a supplier has made for it.
     pub fn runs(&self, maker: access::Caller) -> Result<(), Problem> {
-        let refused =
-            || Problem::forbidden("the supplier that made it runs it; the organisation sees it, and pauses, resumes and deletes it");
-        if self.sight()?.runs(maker) { Ok(()) } else { Err(refused()) }
+        if self.sight()?.runs(maker) { Ok(()) } else { Err(Problem::run_by_supplier()) }
     }
 
     /// Refuses who acts for another: some things an organisation says itself.

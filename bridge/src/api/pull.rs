@@ -28,6 +28,7 @@ use super::sent::Sent;
 use super::subscriptions::{not_held, run_fetched};
 use super::{Id, Ready, Shared};
 use crate::access::Hold;
+use crate::contract::schemas::{id, organisation};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 use crate::subscriptions::{Fetched, Subscriptions};
@@ -266,6 +267,12 @@ pub fn describe(contract: &mut Contract) {
             .answers_as(200, "", "text/event-stream", json!({"type": "string"}))
             .with("Ryggrad-Cursor", cursor(), "What to ask with next (not with a stream).")
             .with("Link", json!({"type": "string"}), "The address of the next batch, with rel next (not with a stream).")
+            .with("Ryggrad-Subscription", id(), "The subscription.")
+            .with(
+                "Ryggrad-Organisation",
+                organisation(),
+                "Whom it is for; Ryggrad-Supplier beside it is who acts for that one, if another does.",
+            )
             .refuses(&refusals)
             .refuses(&[Code::Stopped]);
     contract.add(events);

@@ -83,12 +83,12 @@ pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): I
 fn parse(body: &Value, config: &BridgeConfig) -> Result<Wish, Vec<Fault>> {
     let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
     let mut faults = Fault::unknown_in(members, &MEMBERS);
-    let mut number = |name: &str, value: Option<&Value>| {
-        let number = value.and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
+    let mut number = |name: &str| {
+        let number = members.get(name).and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
         number.map_err(|why| faults.push(Fault::new(format!("/{name}"), why.to_string()))).ok()
     };
-    let organisation = number("organisation", members.get("organisation"));
-    let supplier = members.get("supplier").filter(|value| !value.is_null()).and_then(|value| number("supplier", Some(value)));
+    let organisation = number("organisation");
+    let supplier = members.get("supplier").filter(|value| !value.is_null()).and_then(|_| number("supplier"));
     if supplier.is_some() && supplier == organisation {
         faults.push(Fault::new("/supplier", "is another organisation: leave it out for one that acts for itself"));
     }

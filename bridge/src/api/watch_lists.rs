@@ -152,9 +152,8 @@ fn seen(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem
 fn own(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem> {
     let maker = caller.subscriber()?;
     let list = id.and_then(|id| ready.watch_lists.get(Sight::Of(maker), id)).ok_or_else(missing)?;
-    caller.runs(list.caller())?;
     may_act(ready, maker)?;
-    Ok(list)
+    if list.caller() == maker { Ok(list) } else { Err(Problem::run_by_supplier()) }
 }
 
 /// What these calls promise.

@@ -120,8 +120,7 @@ impl Naive {
             Said::Delegation(_, one) => {
                 let takes = |own: &String| own.strip_suffix('*').map_or(own == pattern, |front| meant.starts_with(front));
                 (one.organisation, one.supplier) == (caller.organisation, supplier)
-                    && one.period.from <= now
-                    && one.period.until.is_none_or(|until| now < until)
+                    && within(one.period, now)
                     && one.types.iter().any(takes)
             }
             _ => false,
