@@ -198,6 +198,17 @@ impl Problem {
         Self::new(Code::Stopped, format!("{}; {remedy}", reason.in_plain_words()))
     }
 
+    /// 403: an organisation merely sees what a supplier has made for it.
+    pub fn run_by_supplier() -> Self {
+        Self::forbidden("the supplier that made it runs it; the organisation sees it, and may pause, resume and delete it")
+    }
+
+    /// 403: a supplier may not act for these types.
+    pub fn not_delegated(types: &[&str]) -> Self {
+        let reason = Reason::NotDelegated.in_plain_words();
+        Self::forbidden(&format!("{reason}: {}; the organisation delegates (ryggrad delegations create)", types.join(", ")))
+    }
+
     /// 403 for a token that lacks a role.
     pub fn lacks(role: Role) -> Self {
         let name = role.name();

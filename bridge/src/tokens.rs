@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::role::Roles;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -26,6 +27,9 @@ pub struct Token {
     pub id: Uuid,
     /// The organisation that its bearer speaks for.
     pub organisation: Organisasjonsnummer,
+    /// The supplier whose bearer acts for that organisation, if it is not the organisation's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier: Option<Organisasjonsnummer>,
     /// What its bearer may do.
     #[serde(default)]
     pub roles: Roles,
@@ -40,6 +44,13 @@ pub struct Token {
     /// SHA-256 of the secret part, in hexadecimal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hash: String,
+}
+
+impl Token {
+    /// Whom its bearer is.
+    pub fn caller(&self) -> Caller {
+        Caller { organisation: self.organisation, supplier: self.supplier }
+    }
 }
 
 /// All tokens.
@@ -59,7 +70,7 @@ impl Tokens {
     pub async fn issue(
         &self,
         id: Option<Uuid>,
-        organisation: Organisasjonsnummer,
+        Caller { organisation, supplier }: Caller,
         roles: Roles,
         description: Option<String>,
         created_at: jiff::Timestamp,
@@ -69,7 +80,7 @@ impl Tokens {
         let lost = |there: &Token| !there.revoked && is_repeated(Some(there.created_at), created_at);
         let id = id.filter(|id| known.get(&id.to_string()).is_none_or(lost)).unwrap_or_else(Uuid::now_v7);
         let secret = hexadecimal::encode(&rand::random::<[u8; 32]>());
-        let token = Token { id, organisation, roles, description, created_at, expires_at, revoked: false, hash: hash(&secret) };
+        let token = Token { id, organisation, supplier, roles, description, created_at, expires_at, revoked: false, hash: hash(&secret) };
         self.facts.put(id.to_string(), &token).await?;
         known.insert(id.to_string(), token.clone());
         Ok((token, format!("{PREFIX}_{}_{secret}", id.simple())))
@@ -90,14 +101,14 @@ impl Tokens {
         Ok(true)
     }
 
-    /// A token's id, the organisation that its bearer speaks for, and what it may do, if the token is good.
-    pub async fn bearer(&self, token: &str, now: jiff::Timestamp) -> Option<(Uuid, Organisasjonsnummer, Roles)> {
+    /// What is kept of a token, if it is good.
+    pub async fn bearer(&self, token: &str, now: jiff::Timestamp) -> Option<Token> {
         let (id, secret) = token.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
         let id: Uuid = id.parse().ok()?;
         let known = self.known.read().await;
         let token = known.get(&id.to_string())?;
         let fits: bool = token.hash.as_bytes().ct_eq(hash(secret).as_bytes()).into();
-        (fits && !token.revoked && now < token.expires_at).then(|| (token.id, token.organisation, token.roles.clone()))
+        (fits && !token.revoked && now < token.expires_at).then(|| token.clone())
     }
 }
 

@@ -473,3 +473,62 @@ async fn nonces_and_bearer_tokens_where_a_deployment_wants_them() {
         assert_eq!(answer.json(), body(401), "{what}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supplier_gets_in_for_as_long_as_the_organisation_lets_it_act() {
+    let rig = Rig::start().await;
+    let (_bridge, caller) = rig.bridge(&rig.helseid.issuer(), "").await;
+    let headers = |supplier: Option<&str>, scope: &str, method: &str, path: &str| {
+        let mut attempt = rig.attempt();
+        attempt.claims["scope"] = json!(scope);
+        if let Some(supplier) = supplier {
+            attempt.claims[claim("orgnr_supplier")] = json!(supplier);
+        }
+        attempt.proof_claims["htm"] = json!(method);
+        attempt.proof_claims["htu"] = json!(format!("{PUBLIC_URL}{path}"));
+        attempt.headers()
+    };
+    let (subscribe, all) = (format!("{AUDIENCE}/subscribe"), format!("{AUDIENCE}/subscribe {AUDIENCE}/operate"));
+    let call = async |supplier, scope: &str, method: Method, path: &str, body: Value| {
+        let headers = headers(supplier, scope, method.as_str(), path);
+        send(&caller, method, path, &headers, &body.to_string()).await
+    };
+    let acting = Some(OTHER_ORGANISATION);
+    let list = async |supplier| call(supplier, &subscribe, Method::GET, LIST, Value::Null).await;
+
+    // A supplier of itself acts for itself; another is kept out.
+    assert_eq!(list(Some(ORGANISATION)).await.status, 200);
+    let refused = list(acting).await;
+    assert_eq!(
+        (refused.status, refused.json(), refused.header("www-authenticate")),
+        (403, body(403), challenge("insufficient_scope").as_str())
+    );
+
+    let wish = json!({"supplier": OTHER_ORGANISATION, "types": ["no.ryggrad.*"]});
+    let made = call(None, &subscribe, Method::POST, "/v1/delegations", wish).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let delegation = format!("/v1/delegations/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!(list(acting).await.status, 200);
+    let third = list(Some(UNIT)).await;
+    assert_eq!((third.status, third.json()), (403, body(403)), "another supplier");
+    let made = call(acting, &subscribe, Method::POST, LIST, json!({"types": ["no.ryggrad.*"], "channel": "pull"})).await;
+    let shown = made.json();
+    assert_eq!((made.status, &shown["organisation"], &shown["supplier"]), (201, &json!(ORGANISATION), &json!(OTHER_ORGANISATION)));
+    // What operators do is nobody's to lend.
+    let tokens = call(acting, &all, Method::GET, "/v1/tokens", Value::Null).await;
+    assert_eq!((tokens.status, tokens.json()["missing_role"].clone()), (403, json!("operate")));
+    assert_eq!(call(acting, &format!("{AUDIENCE}/operate"), Method::GET, LIST, Value::Null).await.status, 403);
+
+    // What it has opened ends with the delegation, and its tokens open nothing more.
+    let path = format!("{LIST}/{}/socket", shown["id"].as_str().unwrap());
+    let mut opening = headers(acting, &subscribe, "GET", &path);
+    opening.push(("sec-websocket-protocol", "ryggrad.v1".to_owned()));
+    let opening: Vec<(&str, &str)> = opening.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let (mut socket, _) = Socket::open_with_headers(caller.base(), &path, &opening).await.unwrap();
+    let hello = socket.next().await.unwrap();
+    assert_eq!((&hello["organisation"], &hello["supplier"]), (&json!(ORGANISATION), &json!(OTHER_ORGANISATION)));
+    assert_eq!(call(None, &subscribe, Method::DELETE, &delegation, Value::Null).await.status, 204);
+    // Both are so: nothing may leave, and the token opens nothing. Whichever is seen first.
+    assert!(matches!(socket.next().await, Err(4401 | 4403)));
+    assert_eq!((list(acting).await.status, list(None).await.status), (403, 200));
+}

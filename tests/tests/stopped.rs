@@ -35,6 +35,10 @@ const EFFECTIVE_MS: i64 = 1_000;
 const KILLS: usize = 12;
 /// How long others must have got events for before silence counts.
 const WATCHED_MS: i64 = 3_000;
+/// Acts for both organisations.
+const SUPPLIER: &str = "923609016";
+/// How far ahead a delegation's end, or its beginning, is told.
+const AHEAD_MS: i64 = 8_000;
 
 /// Somebody publishes without end, until told to.
 struct Load {
@@ -92,6 +96,22 @@ struct Stage {
     other: Client,
 }
 
+/// A delegation to the supplier, for a while.
+async fn delegate(caller: &Caller, from_ms: i64, until_ms: Option<i64>) -> String {
+    let time = |ms| jiff::Timestamp::from_millisecond(ms).unwrap().to_string();
+    let body = json!({"supplier": SUPPLIER, "types": ["no.ryggrad.*"], "from": time(from_ms), "until": until_ms.map(time)});
+    let (status, made) = caller.post("/v1/delegations", body).await;
+    assert_eq!(status, 201, "{made}");
+    format!("/v1/delegations/{}", made["id"].as_str().unwrap())
+}
+
+/// Whoever acts for an organisation.
+async fn supplier(operator: &Caller, organisation: &str) -> Caller {
+    let (status, issued) = operator.post("/v1/tokens", json!({"organisation": organisation, "supplier": SUPPLIER})).await;
+    assert_eq!(status, 201, "{issued}");
+    operator.with_token(issued["token"].as_str())
+}
+
 async fn member(operator: &Caller, organisation: &str, standing: &str) {
     let (status, said) = operator.call(Method::PUT, &format!("/v1/members/{organisation}"), Some(json!({"standing": standing}))).await;
     assert!(status == 200 || status == 201, "{said}");
@@ -120,6 +140,18 @@ impl Stage {
         let operator = scenario.operator().await;
         member(&operator, ORGANISATION, "active").await;
         let (caller, stranger) = (scenario.subscriber(ORGANISATION).await, scenario.subscriber(OTHER_ORGANISATION).await);
+        Self::of(events, scenario, bridge, operator, caller, stranger).await
+    }
+
+    /// These two, by whomever.
+    async fn of(
+        events: &mut Events,
+        scenario: Scenario,
+        bridge: Process,
+        operator: Caller,
+        caller: Caller,
+        stranger: Caller,
+    ) -> (Self, Vec<Published>) {
         let mut published = Vec::new();
         for _ in 0..BEFORE / 60 {
             published.extend(events.publish((0..60).map(|index| key(index % KEYS))).await);
@@ -301,6 +333,65 @@ async fn a_suspended_organisation_gets_nothing_until_it_is_active_again() {
     stage.goes_on(now_ms()).await;
     published.extend(load.end().await.1);
     println!("{} events", published.len());
+    stage.is_whole(&published).await;
+    assert_eq!(stage.bridge.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supplier_gets_nothing_while_it_may_not_act_and_everything_once_it_may() {
+    let scenario = Scenario::start().await;
+    std::fs::write(scenario.folder.path().join("ryggrad.toml"), SETTINGS).unwrap();
+    let mut events = Events::start(&scenario.connection()).await;
+    let bridge = scenario.bridge(&["--config", "ryggrad.toml"]);
+    let operator = scenario.operator().await;
+    let own = scenario.subscriber(ORGANISATION).await;
+    let (caller, stranger) = (supplier(&operator, ORGANISATION).await, supplier(&operator, OTHER_ORGANISATION).await);
+    // The other organisation's, by the same supplier, goes on all the while but for the supplier's own suspension.
+    delegate(&scenario.subscriber(OTHER_ORGANISATION).await, 0, None).await;
+    let mut delegation = delegate(&own, 0, None).await;
+    let (mut stage, mut published) = Stage::of(&mut events, scenario, bridge, operator, caller, stranger).await;
+    let load = Load::start(events);
+    for (how, killed) in [("withdrawn", true), ("by the clock", false)] {
+        stage.keeps_up().await;
+        let stopped_ms = if how == "withdrawn" {
+            assert_eq!(own.delete(&delegation).await.0, 204);
+            now_ms()
+        } else {
+            // Another takes over without a moment between; that one ends by itself.
+            let ends_ms = now_ms() + AHEAD_MS;
+            delegate(&own, now_ms(), Some(ends_ms)).await;
+            assert_eq!(own.delete(&delegation).await.0, 204);
+            assert_eq!(stage.ways[0].status().await["withheld_by"], Value::Null, "one is enough");
+            ends_ms
+        };
+        stage.time_passes(stopped_ms).await;
+        stage.is_told("not-delegated").await;
+        if killed {
+            stage.silent(stopped_ms + EFFECTIVE_MS, now_ms());
+            stage.is_killed().await;
+        }
+        let begins_ms = now_ms() + if killed { 0 } else { AHEAD_MS };
+        delegation = delegate(&own, begins_ms, None).await;
+        stage.goes_on(begins_ms.max(now_ms())).await;
+        stage.silent(stopped_ms + EFFECTIVE_MS, begins_ms);
+    }
+    stage.keeps_up().await;
+    // Nobody that it acts for gets anything by a suspended supplier; the organisation itself does.
+    let direct = Client::subscribe(&own, Way::Webhook, &json!({"types": ["no.ryggrad.*"]}), Mood::Takes).await;
+    member(&stage.operator, SUPPLIER, "suspended").await;
+    let stopped_ms = now_ms();
+    wait::until("the organisation's own goes on", 60, || async {
+        direct.arrivals().last().is_some_and(|last| last.at_ms >= stopped_ms + WATCHED_MS).then_some(())
+    })
+    .await;
+    assert_eq!(stage.other.status().await["withheld_by"]["reason"], "supplier-stopped");
+    assert_eq!(direct.status().await["withheld_by"], Value::Null);
+    stage.silent(stopped_ms + EFFECTIVE_MS, now_ms());
+    let of_other = stage.other.arrivals().iter().filter(|arrival| arrival.at_ms >= stopped_ms + EFFECTIVE_MS).count();
+    assert_eq!(of_other, 0);
+    member(&stage.operator, SUPPLIER, "active").await;
+    stage.goes_on(now_ms()).await;
+    published.extend(load.end().await.1);
     stage.is_whole(&published).await;
     assert_eq!(stage.bridge.stop().await, Some(0));
 }

@@ -31,8 +31,8 @@ const RESERVED: [&str; 17] = [
     "http2-settings",
 ];
 
-/// Families of names that are reserved: the body's, the signature's, the event's, hop by hop, the browser's.
-const RESERVED_FAMILIES: [&str; 6] = ["content-", "webhook-", "ce-", "proxy-", "sec-", "x-forwarded-"];
+/// Families of names that are reserved: the body's, the signature's, the event's, the bridge's, hop by hop, the browser's.
+const RESERVED_FAMILIES: [&str; 7] = ["content-", "webhook-", "ce-", "ryggrad-", "proxy-", "sec-", "x-forwarded-"];
 
 /// Whether a header is the bridge's (or the connection's), and can't be an owner's.
 pub fn reserved_header(name: &str) -> bool {
@@ -51,7 +51,7 @@ pub enum HeaderFault {
     Name,
     /// Somebody else's.
     #[error(
-        "this header is reserved: host, content-*, webhook-*, ce-*, cookie, user-agent, and all that concerns connections, proxies and framing"
+        "this header is reserved: host, content-*, webhook-*, ce-*, ryggrad-*, cookie, user-agent, and all that concerns connections, proxies and framing"
     )]
     Reserved,
     /// Twice.

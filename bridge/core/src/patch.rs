@@ -21,9 +21,10 @@ use crate::subscription::{
 const MEMBERS: [&str; 9] = ["types", "filters", "watch_list", "sink", "description", "state", "secret", "headers", "verify"];
 
 /// What stays for life, and what to do instead of changing it.
-const FIXED: [(&str, &str); 9] = [
+const FIXED: [(&str, &str); 10] = [
     ("id", "cannot be changed: it is the subscription's name"),
     ("organisation", "cannot be changed: let the other organisation make a subscription of its own"),
+    ("supplier", "cannot be changed: let whoever is to run it make a subscription of its own"),
     ("channel", "cannot be changed: make a new subscription with that channel, and delete this one"),
     ("start", "cannot be changed: make a new subscription that starts there, and delete this one"),
     ("created_at", "cannot be changed: leave it out"),

@@ -70,6 +70,11 @@ impl Roles {
         named.map(Self).ok_or_else(|| format!("is a list of one or more of {}", Role::ALL.map(Role::name).join(", ")))
     }
 
+    /// Those that one organisation can lend to a supplier: what operators do is nobody's to lend.
+    pub fn lent(self) -> Option<Self> {
+        Self::of(self.0.into_iter().filter(|role| matches!(role, Role::Subscribe | Role::Publish)))
+    }
+
     /// Whether the role is among them.
     pub fn has(&self, role: Role) -> bool {
         self.0.contains(&role)

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ryggrad_bridge_core::access::{Caller, Change, Event, Fact, Facts, Kept, Kind, Reason, Who};
+use ryggrad_bridge_core::access::{Caller, Change, Event, Fact, Facts, Kept, Kind, Reason, Sight, Who};
 use ryggrad_log::{Appender, Connection, Seal, SealError};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use tokio::sync::Mutex;
@@ -27,8 +27,8 @@ pub use departures::Departures;
 pub use holds::{Hold, Holds};
 use topics::Topics;
 
-/// How often everyone is weighed anew: facts begin and end with time.
-const WEIGHED_EVERY: Duration = Duration::from_millis(250);
+/// How often the clock is looked at, which may be set: facts begin and end with time.
+const CLOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -166,11 +166,10 @@ impl Access {
         all.filter(|(_, kept)| may_see(&kept.fact)).map(|(id, kept)| (id.clone(), kept.clone())).collect()
     }
 
-    /// The newest changes that concern an organisation, or anyone; the newest first.
-    pub fn history(&self, organisation: Option<Organisasjonsnummer>) -> Vec<(i64, Change)> {
+    /// The newest changes that somebody may see, the newest first.
+    pub fn history(&self, sight: Sight) -> Vec<(i64, Change)> {
         let history = read(&self.history);
-        let own = history.iter().rev().filter(|(_, change)| organisation.is_none_or(|own| change.concerns.contains(&own)));
-        own.cloned().collect()
+        history.iter().rev().filter(|(_, change)| sight.concerned(&change.concerns)).cloned().collect()
     }
 
     /// Whether an organisation is responsible for data of its own.
@@ -183,17 +182,35 @@ impl Access {
         self.holds.of(caller, |caller| self.stopped(caller))
     }
 
-    fn stopped(&self, caller: Caller) -> Option<Reason> {
+    /// What stops a caller now.
+    pub fn stopped(&self, caller: Caller) -> Option<Reason> {
         read(&self.facts).stopped(caller, Timestamp::now())
     }
 
-    /// Looks for what begins and ends with time, for as long as it is asked to.
+    /// Whether a caller acts for itself, or something lets it act for another now.
+    pub fn delegated(&self, caller: Caller) -> bool {
+        read(&self.facts).delegated(caller, Timestamp::now())
+    }
+
+    /// Of these types, those that a caller may not act for now.
+    pub fn uncovered<'t>(&self, caller: Caller, types: &'t [String]) -> Vec<&'t str> {
+        read(&self.facts).uncovered(caller, types, Timestamp::now())
+    }
+
+    /// Weighs everyone anew whenever a fact begins or ends with time, for as long as it is asked to.
     pub async fn keep_time(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(WEIGHED_EVERY);
+        let mut ticks = tokio::time::interval(CLOCK_LOOKED_AT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut weighed_at = Timestamp::MIN;
         loop {
             ticks.tick().await;
-            self.weigh();
+            let now = Timestamp::now();
+            let turned = read(&self.facts).next_turn(weighed_at).is_some_and(|turn| turn <= now);
+            // A clock that was set back has turned too.
+            if turned || now < weighed_at {
+                self.weigh();
+            }
+            weighed_at = now;
         }
     }
 

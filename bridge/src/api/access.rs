@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use ryggrad_bridge_core::access::request::{parse_block, parse_delegation, parse_grant, parse_relation};
-use ryggrad_bridge_core::access::{Asked, Fact, Kept, Kind};
+use ryggrad_bridge_core::access::{Asked, Fact, Kept, Kind, Sight};
 use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_schemas::Catalogue;
@@ -59,10 +59,10 @@ impl Sort for Delegations {
 
     fn read(body: &Value, caller: &Caller, _: &Ready, asked: Asked<'_>) -> Result<Fact, Problem> {
         let delegation = parse_delegation(body, caller.organisation(), asked).map_err(Problem::invalid)?;
-        match caller.sight()? {
-            Some(own) if own != delegation.organisation => Err(Problem::forbidden("an organisation delegates for itself alone")),
-            _ => Ok(Fact::Delegation(delegation)),
+        if caller.sight()?.concerned(&[delegation.organisation]) {
+            return Ok(Fact::Delegation(delegation));
         }
+        Err(Problem::forbidden("an organisation delegates for itself alone"))
     }
 }
 
@@ -71,7 +71,8 @@ impl Sort for Grants {
     const PLURAL: &'static str = "grants";
 
     fn read(body: &Value, caller: &Caller, ready: &Ready, asked: Asked<'_>) -> Result<Fact, Problem> {
-        let grant = parse_grant(body, caller.sight()?, asked).map_err(Problem::invalid)?;
+        let own = caller.organisation().filter(|_| caller.needs(Role::Operate).is_err());
+        let grant = parse_grant(body, own, asked).map_err(Problem::invalid)?;
         match grant.controller {
             Some(named) if named != controller(caller, ready)? => Err(Problem::forbidden("a controller opens its own data alone")),
             _ => Ok(Fact::Grant(grant)),
@@ -107,18 +108,18 @@ impl Sort for Blocks {
 
 /// The caller's organisation, if it is responsible for data of its own.
 fn controller(caller: &Caller, ready: &Ready) -> Result<Organisasjonsnummer, Problem> {
-    let organisation = caller.subscriber()?;
+    let organisation = caller.subscriber()?.organisation;
     let refused =
         || Problem::forbidden("that is for organisations responsible for data of their own; ask the operator to enter yours as one");
     ready.access.is_controller(organisation).then_some(organisation).ok_or_else(refused)
 }
 
 /// Whether a caller may see a fact.
-fn sees(caller: &Caller, sight: Option<Organisasjonsnummer>, fact: &Fact) -> bool {
+fn sees(caller: &Caller, sight: Sight, fact: &Fact) -> bool {
     if fact.kind().is_about_persons() {
-        return caller.subscriber().is_ok_and(|own| fact.owner() == Some(own));
+        return caller.subscriber().is_ok_and(|own| own.supplier.is_none() && fact.owner() == Some(own.organisation));
     }
-    sight.is_none_or(|own| fact.concerns().contains(&own))
+    sight.concerned(&fact.concerns())
 }
 
 fn missing<S: Sort>() -> Problem {
@@ -134,6 +135,7 @@ pub async fn create<S: Sort>(
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     S::admit(&caller, ready)?;
+    caller.speaks_itself()?;
     let asked = Asked { now: Timestamp::now(), catalogue: Catalogue::built_in() };
     let fact = S::read(&body.json()?, &caller, ready, asked)?;
     // What has the id that follows from the key was made by this request, whose answer was lost; or, long ago, by one like it.
@@ -165,6 +167,7 @@ pub async fn show<S: Sort>(State(shared): State<Arc<Shared>>, caller: Caller, id
 pub async fn delete<S: Sort>(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
     let (id, kept) = seen::<S>(ready, &caller, id)?;
+    caller.speaks_itself()?;
     let operates = caller.needs(Role::Operate).is_ok() && (S::KIND == Kind::Delegation || kept.fact.owner().is_none());
     if !operates && caller.organisation() != kept.fact.owner() {
         return Err(Problem::forbidden("only who made it can withdraw it"));
@@ -204,7 +207,7 @@ pub fn describe(contract: &mut Contract) {
             paths: ["/v1/delegations", "/v1/delegations/{id}"],
             ids: ["createDelegation", "listDelegations", "showDelegation", "deleteDelegation"],
             summaries: ["Lets a supplier act for an organisation", "Lists delegations", "Shows a delegation", "Withdraws a delegation"],
-            about: "An organisation delegates for itself, the operator for everyone. The supplier sees what was delegated to it.",
+            about: "An organisation delegates for itself, the operator for everyone; nobody in its name. The supplier sees what was delegated to it.",
             shapes: ["NewDelegation", "Delegation", "Delegations"],
         },
         Rule::OwnFacts,

@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Method};
-use ryggrad_bridge_core::access::Who;
+use ryggrad_bridge_core::access::{self, Sight, Who};
 use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_bridge_core::trust::Token;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -18,14 +18,15 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::Shared;
+use crate::access::Access;
 use crate::problem::Problem;
 use crate::trust::Trust;
 
 /// The caller of a request.
 #[derive(Clone)]
 pub struct Caller {
-    /// None for the operator's own token.
-    organisation: Option<Organisasjonsnummer>,
+    /// Whom it speaks for, and who acts; none for the operator's own token.
+    party: Option<access::Caller>,
     roles: Roles,
     /// The issuer's token, and who holds it to the rules.
     issued: Option<(Arc<Trust>, Arc<Token>)>,
@@ -34,36 +35,53 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whose subscriptions the caller may see and change: one organisation's, or everyone's.
-    pub fn sight(&self) -> Result<Option<Organisasjonsnummer>, Problem> {
-        if self.roles.has(Role::Operate) {
-            return Ok(None);
-        }
-        self.needs(Role::Subscribe)?;
-        Ok(self.organisation)
+    /// What the caller may see.
+    pub fn sight(&self) -> Result<Sight, Problem> {
+        if self.roles.has(Role::Operate) { Ok(Sight::All) } else { self.subscriber().map(Sight::Of) }
     }
 
-    /// The organisation that the caller subscribes for.
-    pub fn subscriber(&self) -> Result<Organisasjonsnummer, Problem> {
+    /// Whom the caller subscribes for.
+    pub fn subscriber(&self) -> Result<access::Caller, Problem> {
         self.needs(Role::Subscribe)?;
-        self.organisation.ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
+        self.party.ok_or_else(|| Problem::forbidden("an operator's token speaks for no organisation; use an organisation's token"))
+    }
+
+    /// Refuses whoever merely sees what a supplier has made for it.
+    pub fn runs(&self, maker: access::Caller) -> Result<(), Problem> {
+        if self.sight()?.runs(maker) { Ok(()) } else { Err(Problem::run_by_supplier()) }
+    }
+
+    /// Refuses who acts for another: some things an organisation says itself.
+    pub fn speaks_itself(&self) -> Result<(), Problem> {
+        let refused = || Problem::forbidden("an organisation says that itself: no supplier says it in its name");
+        if self.supplier().is_none() { Ok(()) } else { Err(refused()) }
     }
 
     /// The organisation that the caller speaks for, if any.
     pub fn organisation(&self) -> Option<Organisasjonsnummer> {
-        self.organisation
+        self.party.map(|party| party.organisation)
+    }
+
+    /// Who acts for that organisation, if it does not itself.
+    pub fn supplier(&self) -> Option<Organisasjonsnummer> {
+        self.party?.supplier
     }
 
     /// Who changes something, for the history.
     pub fn who(&self) -> Who {
         let token = self.token.map(|token| token.to_string());
         let client = self.issued.as_ref().map(|(_, token)| token.client.clone());
-        Who { organisation: self.organisation, roles: Some(self.roles.clone()), token, client, event: None }
+        let (organisation, supplier) = (self.organisation(), self.supplier());
+        Who { organisation, supplier, roles: Some(self.roles.clone()), token, client, event: None }
     }
 
     /// Who the caller's idempotency keys are counted for.
     pub(super) fn owner(&self) -> String {
-        self.organisation.map_or_else(|| "operator".to_owned(), |organisation| organisation.to_string())
+        match self.party {
+            None => "operator".to_owned(),
+            Some(access::Caller { organisation, supplier: None }) => organisation.to_string(),
+            Some(access::Caller { organisation, supplier: Some(supplier) }) => format!("{supplier} for {organisation}"),
+        }
     }
 
     /// All that decides about what the caller may do: who has the same may see the same answers.
@@ -104,13 +122,22 @@ pub(super) async fn caller_of(
     let caller = match &shared.trust {
         None => local(shared, headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())).await?,
         Some(trust) => {
-            let token = trust.admit(method, path, headers).await?;
-            let (organisation, roles) = (Some(token.organisation), token.roles.clone());
-            Caller { organisation, roles, token: None, issued: Some((Arc::clone(trust), Arc::new(token))) }
+            let token = trust.admit(method, path, headers, access_of(shared)).await?;
+            Caller {
+                party: Some(token.caller),
+                roles: token.roles.clone(),
+                token: None,
+                issued: Some((Arc::clone(trust), Arc::new(token))),
+            }
         }
     };
     known.insert(caller.clone());
     Ok(caller)
+}
+
+/// Who acts for whom, once that is known.
+fn access_of(shared: &Shared) -> Option<&Access> {
+    shared.ready.get().map(|ready| &*ready.access)
 }
 
 /// Whose local token a header `Authorization` holds.
@@ -123,11 +150,11 @@ async fn local(shared: &Shared, header: Option<&str>) -> Result<Caller, Problem>
     }
     let operator: bool = token.as_bytes().ct_eq(shared.operator_token.expose_secret().as_bytes()).into();
     if operator {
-        return Ok(Caller { organisation: None, roles: Roles::all(), token: None, issued: None });
+        return Ok(Caller { party: None, roles: Roles::all(), token: None, issued: None });
     }
     let bearer = shared.ready()?.tokens.bearer(token, jiff::Timestamp::now()).await;
     bearer
-        .map(|(token, organisation, roles)| Caller { organisation: Some(organisation), roles, token: Some(token), issued: None })
+        .map(|token| Caller { party: Some(token.caller()), roles: token.roles, token: Some(token.id), issued: None })
         .ok_or_else(|| Problem::unauthorised("the token is unknown, revoked or expired; ask the operator for a new one"))
 }
 
@@ -154,7 +181,7 @@ impl Standing {
             Self::Local(header) => local(shared, Some(header.expose_secret())).await.ok(),
             Self::Issued(caller) => {
                 let (trust, token) = caller.issued.as_ref()?;
-                trust.holds(token).then(|| caller.clone())
+                trust.holds(token, access_of(shared)).then(|| caller.clone())
             }
         }
     }

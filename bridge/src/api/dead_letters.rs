@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::page::Page;
 use super::sent::Sent;
-use super::subscriptions::{not_held, own_posted};
+use super::subscriptions::{not_held, own_posted, run_posted};
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -39,7 +39,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, Raw
 /// Takes up again what was set aside: all of it, or one with what waits behind it.
 pub async fn redrive(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_posted(ready, caller, id).await?;
+    let subscription = run_posted(ready, caller, id).await?;
     not_held(ready, &subscription)?;
     let selection = selected(&subscription, &body.json()?)?;
     match ready.subscriptions.redrive(subscription.id, &selection).await {
@@ -51,7 +51,7 @@ pub async fn redrive(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, 
 /// Forgets what no key waits behind, for good: all of it, or what is selected.
 pub async fn discard(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_posted(ready, caller, id).await?;
+    let subscription = run_posted(ready, caller, id).await?;
     let selection = selected(&subscription, &body.json()?)?;
     match ready.subscriptions.discard(subscription.id, &selection).await {
         0 if selection.one.is_some() => Err(Problem::not_found("dead letter")),
@@ -67,7 +67,7 @@ pub async fn remove(
     path: Result<Path<HashMap<String, String>>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_posted(ready, caller, id).await?;
+    let subscription = run_posted(ready, caller, id).await?;
     let letter = path.ok().and_then(|Path(named)| read_name(named.get("letter")?));
     let absent = || Problem::not_found("dead letter");
     let selection = Selection { one: Some(letter.ok_or_else(absent)?), ..Selection::default() };

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use ryggrad_bridge_core::access::request::parse_member;
-use ryggrad_bridge_core::access::{self as core, Asked, Fact, Kept, Kind};
+use ryggrad_bridge_core::access::{self as core, Asked, Fact, Kept, Kind, Sight};
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::subscription::Precondition;
 use ryggrad_schemas::Catalogue;
@@ -60,7 +60,8 @@ impl Named {
     /// The organisation, if the caller may see what concerns it.
     fn seen_by(self, caller: &Caller) -> Result<Organisasjonsnummer, Problem> {
         let sight = caller.sight()?;
-        self.0.filter(|named| sight.is_none_or(|own| own == *named)).ok_or_else(missing)
+        let seen = |named: &Organisasjonsnummer| sight == Sight::All || caller.organisation() == Some(*named);
+        self.0.filter(seen).ok_or_else(missing)
     }
 }
 
@@ -72,7 +73,7 @@ fn missing() -> Problem {
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let (ready, sight) = (shared.ready()?, caller.sight()?);
     let page = Page::read(raw.as_deref(), |text| Some(text.to_owned()))?;
-    let all = ready.access.list(Kind::Member, |fact| sight.is_none_or(|own| fact.concerns().contains(&own)));
+    let all = ready.access.list(Kind::Member, |fact| sight.concerned(&fact.concerns()));
     let (found, next) = page.cut(all, |(id, _)| id.clone());
     Ok(Json(json!({"members": found.iter().map(|(_, kept)| shown(kept)).collect::<Vec<_>>(), "next": next})))
 }
@@ -81,7 +82,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(ra
 pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, named: Named) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let organisation = named.seen_by(&caller)?;
-    let kept = ready.access.get(Kind::Member, &organisation.to_string()).ok_or_else(missing)?;
+    let kept = ready.access.get(Kind::Member, &organisation.to_string()).filter(|_| caller.supplier().is_none()).ok_or_else(missing)?;
     Ok(answer(StatusCode::OK, &kept))
 }
 
@@ -142,19 +143,18 @@ pub async fn lacks(
         let all: Vec<&str> = events.iter().map(|event| event.ce_type.as_str()).collect();
         query.wrong("type", &format!("is one event type; there are: {}", all.join(", ")));
     }
-    let supplier = query.text("supplier").map(str::parse::<Organisasjonsnummer>);
-    if matches!(supplier, Some(Err(_))) {
-        query.wrong("supplier", "is an organisasjonsnummer: nine digits with the right check digit");
+    let (supplier, own) = (query.organisation("supplier"), caller.supplier());
+    if own.is_some() && supplier.is_some_and(|named| Some(named) != own) {
+        query.wrong("supplier", "is whoever asks, who acts for the organisation; another is not its to ask for");
     }
     query.end()?;
     let event: &EventType = event.ok_or_else(missing)?;
-    let supplier = supplier.and_then(Result::ok);
     let now = Timestamp::now();
     let asked =
         core::Event { ce_type: &event.ce_type, class: event.class, views: &event.views, controller: None, subject: None, occurred_at: now };
-    let reasons = ready.access.lacks(core::Caller { organisation, supplier }, asked, now);
+    let reasons = ready.access.lacks(core::Caller::new(organisation, supplier.or(own)), asked, now);
     let lacks: Vec<Value> = reasons.iter().map(|reason| json!({"reason": reason.name(), "detail": reason.in_plain_words()})).collect();
-    Ok(Json(json!({"organisation": organisation, "supplier": supplier, "type": event.ce_type, "lacks": lacks})))
+    Ok(Json(json!({"organisation": organisation, "supplier": supplier.or(own), "type": event.ce_type, "lacks": lacks})))
 }
 
 /// Who has changed what, the newest first.

@@ -24,7 +24,11 @@ pub struct Page<K> {
 impl<K: Ord> Page<K> {
     /// Reads a query that has nothing but these parameters; `read` reads a cursor.
     pub fn read(raw: Option<&str>, read: impl Fn(&str) -> Option<K>) -> Result<Self, Problem> {
-        let mut query = Query::read(raw, &["after", "limit"]);
+        Self::of(Query::read(raw, &["after", "limit"]), read)
+    }
+
+    /// The same of a query that may have others as well.
+    pub fn of(mut query: Query, read: impl Fn(&str) -> Option<K>) -> Result<Self, Problem> {
         let after = query.text("after").map(read);
         if matches!(after, Some(None)) {
             query.wrong("after", "is next of an answer of this list");

@@ -25,9 +25,10 @@ use super::caller::Caller;
 use super::page::LIMIT_MAX;
 use super::query::Query;
 use super::sent::Sent;
-use super::subscriptions::{not_held, own_fetched};
+use super::subscriptions::{not_held, run_fetched};
 use super::{Id, Ready, Shared};
 use crate::access::Hold;
+use crate::contract::schemas::{id, organisation};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
 use crate::subscriptions::{Fetched, Subscriptions};
@@ -56,27 +57,36 @@ pub async fn events(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_fetched(ready, caller, id).await?;
+    let subscription = run_fetched(ready, caller, id).await?;
     not_held(ready, &subscription)?;
     let streamed = accepts_stream(&headers);
     let asked = asked(ready, &subscription, raw.as_deref(), headers.get(LAST_EVENT_ID).filter(|_| streamed))?;
     take(ready, subscription.id, asked.after).await?;
+    let named = named(&subscription);
     if streamed {
         let state = Feed::new(&ready.subscriptions, &subscription, asked.after.map(|cursor| cursor.number)).await;
-        return Ok(Sse::new(state.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")).into_response());
+        let stream = Sse::new(state.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat"));
+        return Ok((named, stream).into_response());
     }
     let (epoch, number, events) = wait_for(ready, &subscription, &asked).await?;
     let cursor = ready.subscriptions.cursor_key().encode(subscription.id, PullCursor { epoch, number });
     let Asked { limit, wait_s, .. } = asked;
     let next = format!("</v1/subscriptions/{}/events?after={cursor}&limit={limit}&wait_s={wait_s}>; rel=\"next\"", subscription.id);
     let head = [(header::CONTENT_TYPE, BATCH_JSON.to_owned()), (CURSOR, cursor), (header::LINK, next)];
-    Ok((StatusCode::OK, head, batch(&events)).into_response())
+    Ok((StatusCode::OK, named, head, batch(&events)).into_response())
+}
+
+/// Whom events are for, in the headers of their answer.
+fn named(subscription: &Subscription) -> HeaderMap {
+    // Ids and numbers, which any header can say.
+    let said = |(name, value): (&'static str, String)| Some((HeaderName::from_static(name), value.parse().ok()?));
+    subscription.named().into_iter().filter_map(said).collect()
 }
 
 /// Settles everything up to a cursor.
 pub async fn acknowledge(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_fetched(ready, caller, id).await?;
+    let subscription = run_fetched(ready, caller, id).await?;
     let body = body.json()?;
     let only = body.as_object().is_some_and(|members| members.len() == 1);
     let Some(text) = body.get("cursor").and_then(Value::as_str).filter(|_| only) else {
@@ -257,6 +267,12 @@ pub fn describe(contract: &mut Contract) {
             .answers_as(200, "", "text/event-stream", json!({"type": "string"}))
             .with("Ryggrad-Cursor", cursor(), "What to ask with next (not with a stream).")
             .with("Link", json!({"type": "string"}), "The address of the next batch, with rel next (not with a stream).")
+            .with("Ryggrad-Subscription", id(), "The subscription.")
+            .with(
+                "Ryggrad-Organisation",
+                organisation(),
+                "Whom it is for; Ryggrad-Supplier beside it is who acts for that one, if another does.",
+            )
             .refuses(&refusals)
             .refuses(&[Code::Stopped]);
     contract.add(events);

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use ryggrad_bridge_core::subscription::Fault;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use url::form_urlencoded;
 
 use crate::problem::Problem;
@@ -41,6 +42,15 @@ impl Query {
             self.wrong(name, &format!("is a whole number from {} to {}", range.start(), range.end()));
             default
         })
+    }
+
+    /// An organisation, if it is given.
+    pub fn organisation(&mut self, name: &str) -> Option<Organisasjonsnummer> {
+        let number = self.text(name)?.parse().ok();
+        if number.is_none() {
+            self.wrong(name, "is an organisasjonsnummer: nine digits with the right check digit");
+        }
+        number
     }
 
     /// Names a parameter that is wrong.

@@ -22,7 +22,7 @@ use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::rewind::shown;
 use super::sent::Sent;
-use super::subscriptions::{not_held, own_posted};
+use super::subscriptions::{not_held, own_posted, run_posted};
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation};
 use crate::counting::Selection;
@@ -38,7 +38,7 @@ pub async fn begin(
     body: Sent,
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_posted(ready, caller, id).await?;
+    let subscription = run_posted(ready, caller, id).await?;
     not_held(ready, &subscription)?;
     let request = ReplayRequest::parse(&body.json()?).map_err(Problem::invalid)?;
     // Looked for first: where it ends was fixed when it began.
@@ -103,7 +103,8 @@ pub async fn cancel(
     path: Result<Path<HashMap<String, String>>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let (subscription, replay) = own_replay(ready, caller, id, path).await?;
+    let (subscription, replay) = own_replay(ready, caller.clone(), id, path).await?;
+    caller.runs(subscription.caller())?;
     let ended = ready.subscriptions.cancel_replay(replay.id).await?.ok_or_else(|| Problem::not_found("replay"))?;
     Ok(Json(standing(&subscription, &ended, None)))
 }

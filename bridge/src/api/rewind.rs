@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::sent::Sent;
-use super::subscriptions::{not_held, own};
+use super::subscriptions::{not_held, run};
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::counting::{Counted, Selection};
@@ -20,7 +20,7 @@ use crate::problem::{Code, Problem};
 /// Goes back; on disk when it is answered, and when what was under way has ended.
 pub async fn rewind(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own(ready, caller, id).await?;
+    let subscription = run(ready, caller, id).await?;
     not_held(ready, &subscription)?;
     let request = RewindRequest::parse(&body.json()?).map_err(Problem::invalid)?;
     let stretches = ready.subscriptions.plan_rewind(&subscription, &request.to).await?;

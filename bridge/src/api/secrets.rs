@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::sent::Sent;
-use super::subscriptions::own_posted;
+use super::subscriptions::run_posted;
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
@@ -19,7 +19,7 @@ use crate::problem::{Code, Problem};
 /// Makes a new secret and shows it, this once.
 pub async fn rotate(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
-    let subscription = own_posted(ready, caller, id).await?;
+    let subscription = run_posted(ready, caller, id).await?;
     let rotation = Rotation::parse(&body.json()?).map_err(Problem::invalid)?;
     let rotated = ready.subscriptions.rotate_secret(subscription.id, rotation).await?;
     let (subscription, secret) = rotated.ok_or_else(|| Problem::not_found("subscription"))?;

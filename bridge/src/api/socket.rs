@@ -13,6 +13,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::FutureExt;
+use ryggrad_bridge_core::access;
 use ryggrad_bridge_core::pull_cursor::PullCursor;
 use ryggrad_bridge_core::socket::{Action, Close, HEARTBEAT_MS, Input, Protocol, Session, event_frame, hello_frame, with_cursor};
 use serde_json::json;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use super::caller::{Caller, Standing};
 use super::pull::{changed, decoded, not_running, take};
 use super::query::Query;
-use super::subscriptions::{not_held, own_fetched};
+use super::subscriptions::{not_held, run_fetched};
 use super::{Id, Ready, Shared};
 use crate::access::Hold;
 use crate::contract::{Contract, Operation};
@@ -59,7 +60,7 @@ pub async fn open(
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
     let standing = Standing::of(caller.clone(), &headers);
-    let subscription = own_fetched(ready, caller, id).await?;
+    let subscription = run_fetched(ready, caller, id).await?;
     not_held(ready, &subscription)?;
     let query = Query::read(raw.as_deref(), &["after"]);
     let after = query.text("after").map(|text| decoded(ready, &subscription, text));
@@ -81,6 +82,7 @@ pub async fn open(
     let connection = Connection {
         subscriptions: Arc::clone(&ready.subscriptions),
         id: subscription.id,
+        recipient: subscription.caller(),
         epoch: fetched.epoch,
         protocol,
         started: Instant::now(),
@@ -107,6 +109,8 @@ struct Connection {
     shared: Arc<Shared>,
     subscriptions: Arc<Subscriptions>,
     id: Uuid,
+    /// Whom it is for.
+    recipient: access::Caller,
     epoch: u32,
     protocol: Protocol,
     started: Instant,
@@ -155,7 +159,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.protocol == Protocol::Ryggrad {
             let (taken, cursor) = (self.session.sent(), self.cursor(self.session.sent()));
-            let hello = hello_frame(&self.id.to_string(), self.epoch, taken, &cursor, self.window, HEARTBEAT_MS);
+            let hello = hello_frame(&self.id.to_string(), self.recipient, self.epoch, taken, &cursor, self.window, HEARTBEAT_MS);
             send(socket, Message::Text(hello.into())).await?;
         }
         loop {

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ryggrad_bridge_core::access;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
@@ -16,8 +17,10 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
+use super::query::Query;
 use super::sent::Sent;
 use super::{Id, Ready, Shared};
+use crate::contract::schemas::organisation;
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::{Code, Problem};
 use crate::runtime::withheld_by;
@@ -38,12 +41,14 @@ impl From<ChangeError> for Problem {
 
 /// Makes a subscription.
 pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
-    let organisation = caller.subscriber()?;
+    let maker = caller.subscriber()?;
     let ready = shared.ready()?;
+    may_act(ready, maker)?;
     let body = body.json()?;
     let policy = shared.config.egress_policy("");
     let new = parse(&body, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
-    let (subscription, secret) = ready.subscriptions.create(organisation, new, id).await?;
+    covered(ready, maker, &new.types)?;
+    let (subscription, secret) = ready.subscriptions.create(maker, new, id).await?;
     let mut shown = subscription.public();
     if subscription.channel == Channel::Webhook {
         shown.insert("secret".to_owned(), json!(secret.reveal()));
@@ -57,8 +62,12 @@ pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let sight = caller.sight()?;
-    let page = Page::read(raw.as_deref(), read_cursor)?;
-    let (found, next) = page.cut(ready.subscriptions.list(sight).await, |subscription| subscription.id);
+    let mut query = Query::read(raw.as_deref(), &["after", "limit", "supplier"]);
+    let supplier = query.organisation("supplier");
+    let page = Page::of(query, read_cursor)?;
+    let mut all = ready.subscriptions.list(sight).await;
+    all.retain(|subscription| supplier.is_none() || supplier == subscription.supplier);
+    let (found, next) = page.cut(all, |subscription| subscription.id);
     let listed = |subscription: &Subscription| {
         let mut shown = subscription.public();
         shown.insert("withheld_by".to_owned(), json!(ready.subscriptions.hold(subscription).reason().map(withheld_by)));
@@ -80,11 +89,15 @@ pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
 /// Changes a subscription by a JSON merge patch; in force when it is answered, also for retries.
 pub async fn patch(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, headers: HeaderMap, body: Sent) -> Result<Response, Problem> {
     let ready = shared.ready()?;
-    let subscription = own(ready, caller, id).await?;
+    let subscription = run(ready, caller, id).await?;
+    may_act(ready, subscription.caller())?;
     let precondition = precondition(&headers);
     let body = body.json()?;
     let policy = shared.config.egress_policy("");
     let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
+    if let Some(types) = &patch.types {
+        covered(ready, subscription.caller(), types)?;
+    }
     let changed = ready.subscriptions.patch(subscription.id, &precondition, patch).await?;
     shown(changed)
 }
@@ -126,21 +139,48 @@ pub(super) fn precondition(headers: &HeaderMap) -> Precondition {
     Precondition::if_match(headers.get_all(header::IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()))
 }
 
-/// The subscription of an address, if the caller may see it and its receiver comes for its events.
-pub(super) async fn own_fetched(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
-    let subscription = own(ready, caller, id).await?;
+/// The subscription of an address, if the caller runs it and its receiver comes for its events.
+pub(super) async fn run_fetched(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
+    let subscription = run(ready, caller, id).await?;
     if subscription.channel.is_fetched() { Ok(subscription) } else { Err(Problem::other_channel(subscription.channel)) }
 }
 
 /// The same where events are posted.
+pub(super) async fn run_posted(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
+    posted(run(ready, caller, id).await?)
+}
+
+/// The same, if the caller merely sees it.
 pub(super) async fn own_posted(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
-    let subscription = own(ready, caller, id).await?;
+    posted(own(ready, caller, id).await?)
+}
+
+fn posted(subscription: Subscription) -> Result<Subscription, Problem> {
     if subscription.channel.is_fetched() { Err(Problem::other_channel(subscription.channel)) } else { Ok(subscription) }
 }
 
 /// Refuses what would bring events while whoever a subscription is for is stopped, whoever calls.
 pub(super) fn not_held(ready: &Ready, subscription: &Subscription) -> Result<(), Problem> {
     ready.subscriptions.hold(subscription).reason().map_or(Ok(()), |reason| Err(Problem::stopped(reason)))
+}
+
+/// Refuses a supplier that may not act now. Whoever acts for itself may ask for what it does not get now.
+pub(super) fn may_act(ready: &Ready, maker: access::Caller) -> Result<(), Problem> {
+    let reason = maker.supplier.and_then(|_| ready.access.stopped(maker));
+    reason.map_or(Ok(()), |reason| Err(Problem::stopped(reason)))
+}
+
+/// Refuses a supplier types that were not delegated to it, or not for now.
+fn covered(ready: &Ready, maker: access::Caller, types: &[String]) -> Result<(), Problem> {
+    let lacks = ready.access.uncovered(maker, types);
+    if lacks.is_empty() { Ok(()) } else { Err(Problem::not_delegated(&lacks)) }
+}
+
+/// The subscription of an address, if the caller runs it, and does not merely see it.
+pub(super) async fn run(ready: &Ready, caller: Caller, id: Id) -> Result<Subscription, Problem> {
+    let subscription = own(ready, caller.clone(), id).await?;
+    caller.runs(subscription.caller())?;
+    Ok(subscription)
 }
 
 /// The subscription of an address, if the caller may see it.
@@ -161,9 +201,12 @@ pub fn describe(contract: &mut Contract) {
         .answers(201, "Made; for a webhook with its signing secret, this once.", "CreatedSubscription")
         .with("Location", json!({"type": "string", "format": "uri-reference"}), "The subscription's address.")
         .with_tag()
-        .refuses(&[Code::Limit]);
+        .refuses(&[Code::Limit, Code::Stopped]);
     contract.add(create);
-    let list = operation("get", "/v1/subscriptions", "listSubscriptions", "Lists subscriptions").pages();
+    let list = operation("get", "/v1/subscriptions", "listSubscriptions", "Lists subscriptions")
+        .about("An organisation sees what its suppliers have made for it, a supplier what it has made itself.")
+        .query("supplier", organisation(), "Those alone that this supplier has made.")
+        .pages();
     contract.add(list.answers(200, "A page of them, by their ids.", "Subscriptions"));
     let show = operation("get", one, "showSubscription", "Shows a subscription and how it stands");
     contract.add(show.answers(200, "The subscription.", "SubscriptionWithStatus").with_tag());
@@ -171,6 +214,7 @@ pub fn describe(contract: &mut Contract) {
         .about("In force when it is answered. What only webhooks have is refused for other channels, and batch_events_max without batches.")
         .takes_as("application/merge-patch+json", "SubscriptionPatch")
         .guarded()
+        .refuses(&[Code::Stopped])
         .answers(200, "As it is now.", "Subscription")
         .with_tag();
     contract.add(patch);

@@ -7,6 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
+use ryggrad_bridge_core::access;
 use ryggrad_bridge_core::role::{Role, Roles};
 use ryggrad_bridge_core::subscription::{DESCRIPTION_CHARS_MAX, Fault};
 use ryggrad_bridge_core::whole_number::whole_number;
@@ -19,15 +20,15 @@ use super::page::{Page, cursor_of, read_cursor};
 use super::sent::Sent;
 use super::{Id, Shared};
 use crate::config::BridgeConfig;
-use crate::contract::schemas::{object, organisation};
+use crate::contract::schemas::{object, or_null, organisation};
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::Problem;
 
-const MEMBERS: [&str; 4] = ["organisation", "roles", "description", "expires_in_s"];
+const MEMBERS: [&str; 5] = ["organisation", "supplier", "roles", "description", "expires_in_s"];
 
 /// A checked request.
 struct Wish {
-    organisation: Organisasjonsnummer,
+    bearer: access::Caller,
     roles: Roles,
     description: Option<String>,
     life_s: i64,
@@ -46,14 +47,16 @@ pub async fn issue(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(
     }
     let ready = shared.ready()?;
     let body = body.json()?;
-    let Wish { organisation, roles, description, life_s } = parse(&body, &shared.config).map_err(Problem::invalid)?;
+    let Wish { bearer, roles, description, life_s } = parse(&body, &shared.config).map_err(Problem::invalid)?;
     let now = Timestamp::now();
     let expires_at = now.checked_add(SignedDuration::from_secs(life_s)).unwrap_or(now);
-    let (token, text) =
-        ready.tokens.issue(id, organisation, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
-    let shown = json!({
+    let (token, text) = ready.tokens.issue(id, bearer, roles, description, now, expires_at).await.map_err(|error| unavailable(&error))?;
+    let mut shown = json!({
         "id": token.id, "organisation": token.organisation, "roles": token.roles, "token": text, "expires_at": token.expires_at,
     });
+    if let Some(supplier) = token.supplier {
+        shown["supplier"] = json!(supplier);
+    }
     Ok((StatusCode::CREATED, Json(shown)).into_response())
 }
 
@@ -80,9 +83,14 @@ pub async fn revoke(State(shared): State<Arc<Shared>>, caller: Caller, Id(id): I
 fn parse(body: &Value, config: &BridgeConfig) -> Result<Wish, Vec<Fault>> {
     let Value::Object(members) = body else { return Err(vec![Fault::new("", "the body is a JSON object with at least organisation")]) };
     let mut faults = Fault::unknown_in(members, &MEMBERS);
-    let organisation = members.get("organisation").and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
-    if let Err(why) = &organisation {
-        faults.push(Fault::new("/organisation", why.to_string()));
+    let mut number = |name: &str| {
+        let number = members.get(name).and_then(Value::as_str).unwrap_or_default().parse::<Organisasjonsnummer>();
+        number.map_err(|why| faults.push(Fault::new(format!("/{name}"), why.to_string()))).ok()
+    };
+    let organisation = number("organisation");
+    let supplier = members.get("supplier").filter(|value| !value.is_null()).and_then(|_| number("supplier"));
+    if supplier.is_some() && supplier == organisation {
+        faults.push(Fault::new("/supplier", "is another organisation: leave it out for one that acts for itself"));
     }
     let roles = match members.get("roles") {
         None | Some(Value::Null) => Roles::default(),
@@ -91,6 +99,9 @@ fn parse(body: &Value, config: &BridgeConfig) -> Result<Wish, Vec<Fault>> {
             Roles::default()
         }),
     };
+    if supplier.is_some() && roles.clone().lent().as_ref() != Some(&roles) {
+        faults.push(Fault::new("/roles", "are subscribe and publish alone where a supplier acts for another"));
+    }
     let description = match members.get("description") {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.chars().count() <= DESCRIPTION_CHARS_MAX => Some(text.clone()),
@@ -107,7 +118,9 @@ fn parse(body: &Value, config: &BridgeConfig) -> Result<Wish, Vec<Fault>> {
         }),
     };
     match organisation {
-        Ok(organisation) if faults.is_empty() => Ok(Wish { organisation, roles, description, life_s }),
+        Some(organisation) if faults.is_empty() => {
+            Ok(Wish { bearer: access::Caller { organisation, supplier }, roles, description, life_s })
+        }
         _ => Err(faults),
     }
 }
@@ -130,7 +143,7 @@ pub fn new_token_schema() -> Value {
     object(
         &["organisation"],
         json!({
-            "organisation": organisation(), "roles": roles, "expires_in_s": life,
+            "organisation": organisation(), "supplier": or_null(organisation()), "roles": roles, "expires_in_s": life,
             "description": {"type": ["string", "null"], "maxLength": DESCRIPTION_CHARS_MAX},
         }),
     )

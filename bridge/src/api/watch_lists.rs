@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::gauge::Gauge;
+use ryggrad_bridge_core::access::Sight;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::watch_list::keys::{Form, parse_change, parse_set};
 use ryggrad_bridge_core::watch_list::{WatchList, parse_new, parse_patch};
@@ -18,6 +19,7 @@ use super::caller::Caller;
 use super::idempotency::DerivedId;
 use super::page::{Page, cursor_of, read_cursor};
 use super::sent::Sent;
+use super::subscriptions::may_act;
 use super::{Id, Ready, Shared};
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::{Code, Problem};
@@ -39,10 +41,11 @@ impl From<WatchListError> for Problem {
 
 /// Makes a list without keys.
 pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId(id): DerivedId, body: Sent) -> Result<Response, Problem> {
-    let organisation = caller.subscriber()?;
+    let maker = caller.subscriber()?;
     let ready = shared.ready()?;
+    may_act(ready, maker)?;
     let new = parse_new(&body.json()?).map_err(Problem::invalid)?;
-    let list = ready.watch_lists.create(organisation, new, id).await?;
+    let list = ready.watch_lists.create(maker, new, id).await?;
     let location = format!("/v1/watch-lists/{}", list.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(list.public())).into_response())
 }
@@ -66,6 +69,8 @@ pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
 pub async fn patch(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, body: Sent) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let list = seen(ready, &caller, id)?;
+    caller.runs(list.caller())?;
+    may_act(ready, list.caller())?;
     let change = parse_patch(&body.json()?).map_err(Problem::invalid)?;
     let list = match change {
         Some(description) => ready.watch_lists.describe(list.id, description).await?,
@@ -143,10 +148,12 @@ fn seen(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem
     id.and_then(|id| ready.watch_lists.get(sight, id)).ok_or_else(missing)
 }
 
-/// The same if it is the caller's own: operators see that a list is there, and keep out of its keys.
+/// The same if the caller has made it: operators see that a list is there, and keep out of its keys.
 fn own(ready: &Ready, caller: &Caller, Id(id): Id) -> Result<WatchList, Problem> {
-    let owner = caller.subscriber()?;
-    id.and_then(|id| ready.watch_lists.get(Some(owner), id)).ok_or_else(missing)
+    let maker = caller.subscriber()?;
+    let list = id.and_then(|id| ready.watch_lists.get(Sight::Of(maker), id)).ok_or_else(missing)?;
+    may_act(ready, maker)?;
+    if list.caller() == maker { Ok(list) } else { Err(Problem::run_by_supplier()) }
 }
 
 /// What these calls promise.

@@ -89,6 +89,8 @@ pub struct NoClient(#[from] InvalidTls);
 pub struct TargetOptions {
     /// The endpoint.
     pub sink: String,
+    /// The bridge's own words about the subscription, as headers.
+    pub named: Vec<(&'static str, String)>,
     /// Secrets in force, the newest first: several while one takes over from another.
     pub secrets: Vec<Secret>,
     /// Own headers.
@@ -163,9 +165,10 @@ impl Webhook {
     /// Where the deliveries of a subscription go. The endpoint is checked again: the policy may be
     /// stricter than when the subscription was made, and so may the rules for headers.
     pub fn target(&self, options: TargetOptions) -> Result<Target, Refusal> {
-        let TargetOptions { sink, secrets, headers, format, origin } = options;
+        let TargetOptions { sink, named, secrets, headers, format, origin } = options;
         let url = check_url(&sink, self.client.policy())?;
         let mut head = request_head("POST", &url);
+        named.iter().for_each(|(name, value)| put(&mut head, name, value));
         for (name, value) in headers.iter().filter(|(name, value)| check_header(name, value).is_ok()) {
             put(&mut head, name, value);
         }

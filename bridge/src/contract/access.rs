@@ -88,7 +88,8 @@ fn kept(required: &[&str], properties: Value) -> Value {
 pub fn shapes() -> Vec<(&'static str, Value)> {
     let with_id = |required: &[&str], properties: Value| kept(&[required, &["id", "from"]].concat(), join(properties, json!({"id": id()})));
     let roles = json!({"type": "array", "items": {"enum": Role::ALL.map(Role::name)}});
-    let by = object(&[], json!({"organisation": organisation(), "roles": roles, "token": text(), "client": text(), "event": text()}));
+    let by = json!({"organisation": organisation(), "supplier": organisation(), "roles": roles, "token": text(), "client": text(), "event": text()});
+    let by = object(&[], by);
     let fact = json!({"type": ["object", "null"]});
     let change = whole(json!({
         "at": time(), "by": by, "kind": {"enum": Kind::ALL.map(Kind::name)}, "id": text(), "concerns": {"type": "array", "items": organisation()},

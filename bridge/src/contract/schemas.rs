@@ -114,13 +114,13 @@ pub fn all(problem_types: Vec<String>) -> Value {
         "Redriven": object(&["redriven"], json!({"redriven": count(), "preview": {"const": true}})),
         "Discarded": object(&["discarded"], json!({"discarded": count(), "preview": {"const": true}})),
         "NewToken": crate::api::new_token_schema(),
-        "IssuedToken": whole(json!({
-            "id": id(), "organisation": organisation(), "roles": roles, "token": {"type": "string", "description": "Shown this once."},
-            "expires_at": time(),
+        "IssuedToken": object(&["id", "organisation", "roles", "token", "expires_at"], json!({
+            "id": id(), "organisation": organisation(), "supplier": organisation(), "roles": roles,
+            "token": {"type": "string", "description": "Shown this once."}, "expires_at": time(),
         })),
         "Tokens": page("tokens", "Token"),
-        "Token": whole(json!({
-            "id": id(), "organisation": organisation(), "roles": roles, "description": {"type": ["string", "null"]}, "created_at": time(),
+        "Token": object(&["id", "organisation", "roles", "description", "created_at", "expires_at", "revoked"], json!({
+            "id": id(), "organisation": organisation(), "supplier": organisation(), "roles": roles, "description": {"type": ["string", "null"]}, "created_at": time(),
             "expires_at": time(), "revoked": {"type": "boolean"},
         })),
         "Readiness": whole(json!({"ready": {"type": "boolean"}, "obstacle": {"type": ["string", "null"]}})),

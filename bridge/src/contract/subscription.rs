@@ -177,7 +177,7 @@ fn shown(more: &[(&str, Value)]) -> Value {
         }),
     );
     let own = json!({
-        "id": id(), "organisation": organisation(), "channel": {"enum": ["webhook", "pull", "websocket"]},
+        "id": id(), "organisation": organisation(), "supplier": organisation(), "channel": {"enum": ["webhook", "pull", "websocket"]},
         "types": {"type": "array", "items": text()}, "filters": {"type": "array", "items": reference("Filter")}, "watch_list": id(), "sink": text(),
         "description": text(), "start": {"anyOf": [{"enum": ["now", "beginning"]}, time()]},
         "state": {"enum": ["active", "paused", "disabled"]}, "reason": text(), "created_at": time(),

@@ -20,7 +20,7 @@ fn keys() -> Value {
 /// The shapes by their names.
 pub fn shapes() -> [(&'static str, Value); 6] {
     let shown = json!({
-        "id": id(), "organisation": organisation(), "domain": domain(), "description": text(), "keys_count": count(),
+        "id": id(), "organisation": organisation(), "supplier": organisation(), "domain": domain(), "description": text(), "keys_count": count(),
         "generation": count(), "created_at": time(), "updated_at": time(),
     });
     [

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ryggrad_bridge_core::access::Caller;
+use ryggrad_bridge_core::access::{Caller, Sight};
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::machine::Mode;
@@ -160,7 +160,7 @@ impl Subscriptions {
     /// Makes a subscription; of this id, if its request has one. The secret is returned this once.
     pub async fn create(
         self: &Arc<Self>,
-        organisation: Organisasjonsnummer,
+        caller: Caller,
         new: NewSubscription,
         id: Option<Uuid>,
     ) -> Result<(Subscription, Secret), ChangeError> {
@@ -175,15 +175,16 @@ impl Subscriptions {
             let opened = self.strongbox.open(there).ok_or(ryggrad_log::SealError::Refused)?;
             return Ok((there.clone(), opened.secrets.newest().clone()));
         }
-        self.check_limits(organisation).await?;
-        self.check_watch_list(organisation, new.watch_list, &new.types)?;
+        self.check_limits(caller.organisation).await?;
+        self.check_watch_list(caller, new.watch_list, &new.types)?;
         // What is older than any kept answer has nothing to do with this request.
         let id = id.filter(|_| there.is_none()).unwrap_or_else(Uuid::now_v7);
         // Also where the receiver fetches, so that no subscription is without.
         let secret = new.secret.map_or_else(Strongbox::draw, Ok)?;
         let subscription = Subscription {
             id,
-            organisation,
+            organisation: caller.organisation,
+            supplier: caller.supplier,
             channel: new.channel,
             from: self.first_offsets(&new.topics, &new.start).await?,
             types: new.types,
@@ -210,16 +211,15 @@ impl Subscriptions {
         Ok((subscription, secret))
     }
 
-    /// Those that an organisation may see, or all.
-    pub async fn list(&self, organisation: Option<Organisasjonsnummer>) -> Vec<Subscription> {
+    /// Those that somebody may see.
+    pub async fn list(&self, sight: Sight) -> Vec<Subscription> {
         let known = self.known.read().await;
-        known.values().filter(|subscription| organisation.is_none_or(|own| own == subscription.organisation)).cloned().collect()
+        known.values().filter(|subscription| sight.covers(subscription.caller())).cloned().collect()
     }
 
-    /// One that an organisation may see, or any.
-    pub async fn get(&self, organisation: Option<Organisasjonsnummer>, id: Uuid) -> Option<Subscription> {
-        let known = self.known.read().await;
-        known.get(&id).filter(|subscription| organisation.is_none_or(|own| own == subscription.organisation)).cloned()
+    /// One, if somebody may see it.
+    pub async fn get(&self, sight: Sight, id: Uuid) -> Option<Subscription> {
+        self.known.read().await.get(&id).filter(|subscription| sight.covers(subscription.caller())).cloned()
     }
 
     /// How it stands.
@@ -256,7 +256,7 @@ impl Subscriptions {
             let (secret, headers) = (patch.secret.take(), patch.headers.take());
             let mut after = patch.apply(before.clone());
             if (after.watch_list, &after.types) != (before.watch_list, &before.types) {
-                self.check_watch_list(after.organisation, after.watch_list, &after.types)?;
+                self.check_watch_list(after.caller(), after.watch_list, &after.types)?;
             }
             if let Some(secret) = &secret {
                 after.sealed_secret = self.strongbox.seal_secret(id, secret)?;
@@ -419,7 +419,7 @@ impl Subscriptions {
 
     /// Whether whoever a subscription is for is stopped.
     pub fn hold(&self, subscription: &Subscription) -> Arc<Hold> {
-        self.access.hold(Caller { organisation: subscription.organisation, supplier: None })
+        self.access.hold(subscription.caller())
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {

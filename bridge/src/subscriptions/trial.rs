@@ -46,6 +46,7 @@ impl Subscriptions {
         let granted = subscription.verification.method == Some(VerificationMethod::Options);
         Some(TargetOptions {
             sink: subscription.sink.clone()?,
+            named: subscription.named(),
             secrets: opened.secrets.at(jiff::Timestamp::now().as_millisecond()),
             headers: opened.headers.reveal().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             format: subscription.delivery.format,

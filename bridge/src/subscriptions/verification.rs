@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ryggrad_bridge_core::access::Sight;
 use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::{Subscription, Verification, VerificationMethod, VerificationState, Verify};
 use tokio::sync::Semaphore;
@@ -130,7 +131,7 @@ impl Subscriptions {
             let asking = async {
                 // The semaphore is never closed; without a permit only more would be asked at once.
                 let _permit = self.verifications.permits.acquire().await;
-                let subscription = self.get(None, id).await?;
+                let subscription = self.get(Sight::All, id).await?;
                 let sink = subscription.sink.clone()?;
                 let challenge = hexadecimal::encode(&rand::random::<[u8; 32]>());
                 let endpoint = self.endpoint(&subscription)?;

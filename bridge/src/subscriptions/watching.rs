@@ -1,19 +1,19 @@
 //! Subscriptions and the watch lists that narrow them: which may be used by whom, and which may go.
 
+use ryggrad_bridge_core::access::{Caller, Sight};
 use ryggrad_bridge_core::subscription::{Fault, Subscription};
-use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use uuid::Uuid;
 
 use super::{ChangeError, Subscriptions};
 use crate::watch_lists::WatchListError;
 
 impl Subscriptions {
-    /// A list is used by its owner alone, and only for types all of whose keys are of its domain.
-    pub(super) fn check_watch_list(&self, owner: Organisasjonsnummer, list: Option<Uuid>, types: &[String]) -> Result<(), ChangeError> {
+    /// A list is used by whoever made it alone, and only for types all of whose keys are of its domain.
+    pub(super) fn check_watch_list(&self, maker: Caller, list: Option<Uuid>, types: &[String]) -> Result<(), ChangeError> {
         let Some(list) = list else { return Ok(()) };
         let refuse = |detail: String| Err(ChangeError::Invalid(vec![Fault::new("/watch_list", detail)]));
-        let Some(found) = self.watch_lists.get(Some(owner), list) else {
-            return refuse("no watch list of that id is the organisation's".to_owned());
+        let Some(found) = self.watch_lists.get(Sight::Of(maker), list).filter(|found| found.caller() == maker) else {
+            return refuse("no watch list of that id was made by whoever the subscription is for".to_owned());
         };
         let meant = types.iter().flat_map(|pattern| self.context.catalogue.matching(pattern));
         match meant.into_iter().find(|event| event.key_domain() != Some(found.domain)) {

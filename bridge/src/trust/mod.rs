@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use self::keys::Keys;
 use self::units::KnownUnits;
+use crate::access::Access;
 use crate::channel::webhook::Webhook;
 use crate::problem::{Challenge, Problem};
 
@@ -64,12 +65,12 @@ impl Trust {
         futures_util::future::join(self.keys.follow(&webhook), self.units.follow(&connection)).await;
     }
 
-    /// Who sends a request, or why nobody is let in. Uses the proof up.
-    pub async fn admit(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Token, Problem> {
-        self.check(method, path, headers).await.map_err(|fault| self.refuse(fault))
+    /// Who sends a request, or why nobody is let in. Uses the proof up. `access` has who acts for whom, once that is known.
+    pub async fn admit(&self, method: &Method, path: &str, headers: &HeaderMap, access: Option<&Access>) -> Result<Token, Problem> {
+        self.check(method, path, headers, access).await.map_err(|fault| self.refuse(fault))
     }
 
-    async fn check(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<Token, Fault> {
+    async fn check(&self, method: &Method, path: &str, headers: &HeaderMap, access: Option<&Access>) -> Result<Token, Fault> {
         let values = |name: HeaderName| headers.get_all(name).iter().map(|value| value.as_bytes());
         let shown = credentials(values(AUTHORIZATION), values(DPOP), self.tokens.tokens)?;
         let jws = self.tokens.read(shown.token)?;
@@ -85,22 +86,21 @@ impl Trust {
             self.metrics.proofs.set(i64::try_from(replays.len()).unwrap_or(i64::MAX));
             taken?;
         }
-        self.speaks_for(&token)?;
+        self.speaks_for(&token, access)?;
         Ok(token)
     }
 
     /// Whether a token may speak for its organisation, as far as the bridge can tell.
-    fn speaks_for(&self, token: &Token) -> Result<(), Fault> {
-        // Who acts for another needs a delegation, of which there are none yet.
-        if token.supplier.is_some_and(|supplier| supplier != token.organisation) {
+    fn speaks_for(&self, token: &Token, access: Option<&Access>) -> Result<(), Fault> {
+        if token.caller.supplier.is_some() && !access.ok_or(Fault::NoDelegations)?.delegated(token.caller) {
             return Err(Fault::Supplier);
         }
-        token.child.map_or(Ok(()), |child| self.units.belongs(child, token.organisation))
+        token.child.map_or(Ok(()), |child| self.units.belongs(child, token.caller.organisation))
     }
 
     /// Whether a token that was good when it came is good still.
-    pub fn holds(&self, token: &Token) -> bool {
-        Timestamp::now().as_millisecond() < token.ends_at_ms && self.speaks_for(token).is_ok()
+    pub fn holds(&self, token: &Token, access: Option<&Access>) -> bool {
+        Timestamp::now().as_millisecond() < token.ends_at_ms && self.speaks_for(token, access).is_ok()
     }
 
     fn refuse(&self, fault: Fault) -> Problem {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ryggrad_bridge_core::access::{Caller, Sight};
 use ryggrad_bridge_core::idempotency::is_repeated;
 use ryggrad_bridge_core::watch_list::bucket::{KEY_BYTES, RecordKey, overflows};
 use ryggrad_bridge_core::watch_list::keys::Change;
@@ -146,25 +147,21 @@ impl WatchLists {
     }
 
     /// Makes a list without keys; of this id, if its request has one. Made before, and its answer lost, it is as it is.
-    pub async fn create(
-        self: &Arc<Self>,
-        organisation: Organisasjonsnummer,
-        new: NewWatchList,
-        id: Option<Uuid>,
-    ) -> Result<WatchList, WatchListError> {
+    pub async fn create(self: &Arc<Self>, caller: Caller, new: NewWatchList, id: Option<Uuid>) -> Result<WatchList, WatchListError> {
         let lists = Arc::clone(self);
         detached(async move {
             let _one = lists.changing.lock().await;
             let now = jiff::Timestamp::now();
-            let there = id.and_then(|id| lists.get(None, id));
+            let there = id.and_then(|id| lists.get(Sight::All, id));
             if let Some(there) = there.as_ref().filter(|there| is_repeated(there.created_at.parse().ok(), now)) {
                 return Ok(there.clone());
             }
-            lists.check_count(organisation)?;
+            lists.check_count(caller.organisation)?;
             let now = now.to_string();
             let list = WatchList {
                 id: id.filter(|_| there.is_none()).unwrap_or_else(Uuid::now_v7),
-                organisation,
+                organisation: caller.organisation,
+                supplier: caller.supplier,
                 domain: new.domain,
                 description: new.description,
                 generation: 0,
@@ -183,17 +180,15 @@ impl WatchLists {
         .await
     }
 
-    /// Those that an organisation may see, or all.
-    pub fn list(&self, organisation: Option<Organisasjonsnummer>) -> Vec<WatchList> {
+    /// Those that somebody may see.
+    pub fn list(&self, sight: Sight) -> Vec<WatchList> {
         let known = self.read();
-        let own = known.values().filter(|kept| organisation.is_none_or(|own| own == kept.list.organisation));
-        own.map(|kept| kept.list.clone()).collect()
+        known.values().filter(|kept| sight.covers(kept.list.caller())).map(|kept| kept.list.clone()).collect()
     }
 
-    /// One that an organisation may see, or any.
-    pub fn get(&self, organisation: Option<Organisasjonsnummer>, id: Uuid) -> Option<WatchList> {
-        let found = self.read().get(&id).map(|kept| kept.list.clone());
-        found.filter(|list| organisation.is_none_or(|own| own == list.organisation))
+    /// One, if somebody may see it.
+    pub fn get(&self, sight: Sight, id: Uuid) -> Option<WatchList> {
+        self.read().get(&id).map(|kept| kept.list.clone()).filter(|list| sight.covers(list.caller()))
     }
 
     /// Whether all of its keys are there.
@@ -206,7 +201,7 @@ impl WatchLists {
         let lists = Arc::clone(self);
         detached(async move {
             let _one = lists.changing.lock().await;
-            let before = lists.get(None, id).ok_or(WatchListError::NotFound)?;
+            let before = lists.get(Sight::All, id).ok_or(WatchListError::NotFound)?;
             let after = WatchList { description, updated_at: jiff::Timestamp::now().to_string(), ..before };
             lists.topic.put_list(&after).await?;
             lists.keep(&after, |_| {});
@@ -240,7 +235,7 @@ impl WatchLists {
         let lists = Arc::clone(self);
         detached(async move {
             let _one = lists.changing.lock().await;
-            let list = lists.get(None, id).ok_or(WatchListError::NotFound)?;
+            let list = lists.get(Sight::All, id).ok_or(WatchListError::NotFound)?;
             lists.topic.remove([RecordKey::List(id)]).await?;
             let kept = lists.write().remove(&id);
             let slot = lists.watched.part(id);
@@ -254,7 +249,7 @@ impl WatchLists {
     }
 
     async fn replace_all(&self, id: Uuid, keys: Vec<u64>) -> Result<WatchList, WatchListError> {
-        let before = self.get(None, id).ok_or(WatchListError::NotFound)?;
+        let before = self.get(Sight::All, id).ok_or(WatchListError::NotFound)?;
         self.check_keys(keys.len())?;
         // Both generations are in memory for a moment.
         self.check_room(keys.len())?;

@@ -132,6 +132,7 @@ mod tests {
         let list = WatchList {
             id: Uuid::nil(),
             organisation: "312345676".parse().unwrap(),
+            supplier: None,
             domain: KeyDomain::Organisasjonsnummer,
             description: None,
             generation,

@@ -168,9 +168,19 @@ impl Bridge {
 
     /// Everything of a list that comes in pages; `member` holds the items.
     pub async fn list(&self, path: &[&str], member: &str) -> Result<Vec<Value>, CallError> {
+        self.list_with(path, member, &[]).await
+    }
+
+    /// The same, narrowed by a query.
+    pub async fn list_with(&self, path: &[&str], member: &str, narrowing: &[(&str, &str)]) -> Result<Vec<Value>, CallError> {
         let (mut items, mut after) = (Vec::new(), None::<String>);
         loop {
-            let query: Vec<(&str, &str)> = after.iter().map(|after| ("after", after.as_str())).chain([("limit", LIST_LIMIT)]).collect();
+            let query: Vec<(&str, &str)> = after
+                .iter()
+                .map(|after| ("after", after.as_str()))
+                .chain([("limit", LIST_LIMIT)])
+                .chain(narrowing.iter().copied())
+                .collect();
             let mut page = self.get_with(path, &query).await?.body;
             if let Some(Value::Array(found)) = page.get_mut(member).map(Value::take) {
                 items.extend(found);

@@ -20,6 +20,9 @@ EXAMPLES
   Put it into a variable:
     RYGGRAD_TOKEN=$(ryggrad tokens issue --organisation 312345676 -o ndjson | jq -r .token)
 
+  A token for a supplier that acts for it, once the organisation has delegated (ryggrad delegations):
+    ryggrad tokens issue --organisation 312345676 --supplier 923609016
+
   A token that sees everyone's subscriptions and issues tokens:
     ryggrad tokens issue --organisation 312345676 --role operate
 
@@ -50,9 +53,12 @@ pub enum Command {
 /// What `issue` is given.
 #[derive(Debug, ClapArgs)]
 pub struct IssueArgs {
-    /// The organisation that will act with it.
+    /// The organisation that will act with it, or that is acted for.
     #[arg(long, value_name = "ORGANISATION")]
     organisation: String,
+    /// The supplier that will act with it for that organisation.
+    #[arg(long, value_name = "ORGANISATION")]
+    supplier: Option<String>,
     /// What it may do; may be repeated [default: subscribe].
     #[arg(long = "role", value_name = "ROLE", value_parser = ["subscribe", "publish", "operate", "audit"])]
     roles: Vec<String>,
@@ -82,7 +88,8 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
             match args.format.format {
                 Format::Ndjson => output.object(&issued)?,
                 Format::Table => {
-                    let pairs = ["id", "organisation", "roles", "expires_at", "token"].map(|name| (name.to_owned(), cell(&issued, name)));
+                    let pairs = ["id", "organisation", "supplier", "roles", "expires_at", "token"]
+                        .map(|name| (name.to_owned(), cell(&issued, name)));
                     output.pairs(pairs.into_iter().filter(|(_, value)| !value.is_empty()))?;
                 }
             }
@@ -100,6 +107,9 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
 
 fn body(issue: &IssueArgs) -> Value {
     let mut body = json!({ "organisation": issue.organisation });
+    if let Some(supplier) = &issue.supplier {
+        body["supplier"] = json!(supplier);
+    }
     if !issue.roles.is_empty() {
         body["roles"] = json!(issue.roles);
     }
@@ -117,9 +127,10 @@ async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::R
     if format == Format::Ndjson {
         return Ok(tokens.iter().try_for_each(|token| output.object(token))?);
     }
-    let members = ["id", "organisation", "roles", "created_at", "expires_at", "revoked", "description"];
+    let members = ["id", "organisation", "supplier", "roles", "created_at", "expires_at", "revoked", "description"];
     let row = |token: &Value| members.iter().map(|member| cell(token, member)).collect();
-    Ok(output.table(&["ID", "ORGANISATION", "ROLES", "CREATED", "EXPIRES", "REVOKED", "DESCRIPTION"], tokens.iter().map(row))?)
+    Ok(output
+        .table(&["ID", "ORGANISATION", "SUPPLIER", "ROLES", "CREATED", "EXPIRES", "REVOKED", "DESCRIPTION"], tokens.iter().map(row))?)
 }
 
 #[cfg(test)]
@@ -130,12 +141,16 @@ mod tests {
     fn a_token_is_asked_for_in_seconds() {
         let issue = IssueArgs {
             organisation: "312345676".to_owned(),
+            supplier: Some("923609016".to_owned()),
             roles: vec!["operate".to_owned()],
             description: Some("d".to_owned()),
             expires_in: Some(3_600),
         };
-        assert_eq!(body(&issue), json!({"organisation": "312345676", "roles": ["operate"], "description": "d", "expires_in_s": 3_600}));
-        let bare = IssueArgs { roles: Vec::new(), description: None, expires_in: None, ..issue };
+        let asked = json!({
+            "organisation": "312345676", "supplier": "923609016", "roles": ["operate"], "description": "d", "expires_in_s": 3_600,
+        });
+        assert_eq!(body(&issue), asked);
+        let bare = IssueArgs { supplier: None, roles: Vec::new(), description: None, expires_in: None, ..issue };
         assert_eq!(body(&bare), json!({"organisation": "312345676"}));
         for (text, expected) in [("1h", Some(3_600)), ("30d", Some(2_592_000)), ("250ms", None), ("1mo", None), ("7", None)] {
             assert_eq!(seconds(text).ok(), expected, "{text}");

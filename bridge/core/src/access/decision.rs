@@ -18,6 +18,13 @@ pub struct Caller {
     pub supplier: Option<Organisasjonsnummer>,
 }
 
+impl Caller {
+    /// An organisation, and who acts for it: whoever acts for itself is no supplier.
+    pub fn new(organisation: Organisasjonsnummer, supplier: Option<Organisasjonsnummer>) -> Self {
+        Self { organisation, supplier: supplier.filter(|supplier| *supplier != organisation) }
+    }
+}
+
 /// What is to be delivered, as far as the decision is concerned.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
@@ -214,6 +221,18 @@ pub fn shortcomings(case: &Case<'_>) -> Vec<Reason> {
 /// What stops a caller now, whatever the event. The first of what every decision would say.
 pub fn stopped(party: &Party<'_>) -> Option<Reason> {
     gone(party).or_else(|| barred(party)).or_else(|| supplier_stopped(party)).or_else(|| undelegated(party, |_| true))
+}
+
+/// Whether anything lets a caller act now, of whatever type.
+pub fn delegated(party: &Party<'_>) -> bool {
+    undelegated(party, |_| true).is_none()
+}
+
+/// Of these types, each exact or ending in `.*`, those that no delegation covers now. One that ends in `.*` is covered by
+/// one as wide alone: not by a delegation of each type that it means today.
+pub fn uncovered<'t>(party: &Party<'_>, types: &'t [String]) -> Vec<&'t str> {
+    let lacks = |ce_type: &&str| undelegated(party, |delegation| covers(&delegation.types, ce_type)).is_some();
+    types.iter().map(String::as_str).filter(lacks).collect()
 }
 
 fn is_protected(case: &Case<'_>) -> bool {

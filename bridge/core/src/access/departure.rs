@@ -5,11 +5,12 @@
 
 use ryggrad_schemas::LogRecord;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
+use ryggrad_schemas::virksomhet::Endringstype;
 
 use super::facts::{Member, Standing};
 
 /// What a unit's event says when the unit is gone.
-const GONE: [&str; 2] = ["SLETTET", "FJERNET"];
+const GONE: [&str; 2] = [Endringstype::Slettet.symbol(), Endringstype::Fjernet.symbol()];
 
 /// The unit that is gone by this record, and the id of its event. The tombstone behind an event says the same.
 pub fn departed(record: &LogRecord) -> Option<(Organisasjonsnummer, &str)> {

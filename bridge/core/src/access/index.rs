@@ -3,15 +3,16 @@
 //! A person who gets a new pseudonym stays one person: facts under the former one count under the
 //! present one. Must never lose a fact by that, nor find one of another person.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
+use std::ops::Bound;
 
 use jiff::Timestamp;
 use ryggrad_schemas::catalogue::DataClass;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use uuid::Uuid;
 
-use super::decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, authorise, shortcomings, stopped};
+use super::decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, authorise, delegated, shortcomings, stopped, uncovered};
 use super::facts::{Block, Delegation, Grant, Member, Relation, Subject};
 
 /// Facts of one kind: by what they are looked up by, and by their ids.
@@ -37,17 +38,16 @@ impl<K: Hash + Eq + Clone, T> Shelf<K, T> {
         self.keys.insert(id, key);
     }
 
-    fn remove(&mut self, id: Uuid) {
-        let Some(key) = self.keys.remove(&id) else { return };
-        if let Some((ids, facts)) = self.found.get_mut(&key) {
-            if let Some(at) = ids.iter().position(|one| *one == id) {
-                ids.swap_remove(at);
-                facts.swap_remove(at);
-            }
-            if ids.is_empty() {
-                self.found.remove(&key);
-            }
+    fn remove(&mut self, id: Uuid) -> Option<T> {
+        let key = self.keys.remove(&id)?;
+        let (ids, facts) = self.found.get_mut(&key)?;
+        let at = ids.iter().position(|one| *one == id)?;
+        ids.swap_remove(at);
+        let fact = facts.swap_remove(at);
+        if ids.is_empty() {
+            self.found.remove(&key);
         }
+        Some(fact)
     }
 
     fn get(&self, key: &K) -> &[T] {
@@ -74,6 +74,8 @@ pub struct Facts {
     deleted_units: HashSet<Organisasjonsnummer>,
     /// By organisation and supplier.
     delegations: Shelf<(Organisasjonsnummer, Organisasjonsnummer), Delegation>,
+    /// When each of them begins and ends.
+    turns: BTreeSet<(Timestamp, Uuid)>,
     /// By receiver and controller.
     grants: Shelf<(Organisasjonsnummer, Option<Organisasjonsnummer>), Grant>,
     relations: Shelf<Subject, Relation>,
@@ -110,6 +112,8 @@ impl Facts {
 
     /// A delegation as it is now.
     pub fn set_delegation(&mut self, id: Uuid, delegation: Delegation) {
+        self.end_delegation(id);
+        self.turns.extend(turns_of(&delegation).map(|turn| (turn, id)));
         self.delegations.put(id, (delegation.organisation, delegation.supplier), delegation);
     }
 
@@ -132,10 +136,23 @@ impl Facts {
 
     /// A delegation, grant, relation or block is withdrawn. Ids are never given twice, whatever the kind.
     pub fn withdraw(&mut self, id: Uuid) {
-        self.delegations.remove(id);
+        self.end_delegation(id);
         self.grants.remove(id);
         self.relations.remove(id);
         self.blocks.remove(id);
+    }
+
+    fn end_delegation(&mut self, id: Uuid) {
+        if let Some(ended) = self.delegations.remove(id) {
+            for turn in turns_of(&ended) {
+                self.turns.remove(&(turn, id));
+            }
+        }
+    }
+
+    /// When time alone next changes what stops a caller: a delegation begins or ends. Of what stops, nothing else has a period.
+    pub fn next_turn(&self, after: Timestamp) -> Option<Timestamp> {
+        self.turns.range((Bound::Excluded((after, Uuid::max())), Bound::Unbounded)).next().map(|(turn, _)| *turn)
     }
 
     /// Whether a person's address is protected now.
@@ -183,6 +200,16 @@ impl Facts {
         stopped(&self.party(caller, now))
     }
 
+    /// Whether a caller acts for itself, or something lets it act for another now.
+    pub fn delegated(&self, caller: Caller, now: Timestamp) -> bool {
+        delegated(&self.party(caller, now))
+    }
+
+    /// Of these types, those that a caller may not act for now.
+    pub fn uncovered<'t>(&self, caller: Caller, types: &'t [String], now: Timestamp) -> Vec<&'t str> {
+        uncovered(&self.party(caller, now), types)
+    }
+
     fn party(&self, caller: Caller, now: Timestamp) -> Party<'_> {
         let gone = |unit: &Organisasjonsnummer| self.deleted_units.contains(unit);
         Party {
@@ -211,4 +238,8 @@ impl Facts {
             event: Event { subject, ..event },
         }
     }
+}
+
+fn turns_of(delegation: &Delegation) -> impl Iterator<Item = Timestamp> {
+    [delegation.period.from].into_iter().chain(delegation.period.until)
 }

@@ -3,7 +3,7 @@
 //! Cast: [`facts`] are what organisations, controllers and registries have said; [`index`] holds them
 //! so that a decision costs a few look-ups; [`decision`] is the rule itself; [`departure`] is
 //! what an event of the register means for a member; [`request`] reads what is
-//! asked for, [`record`] is what is kept and shown. Pure: time is an argument.
+//! asked for, [`record`] is what is kept and shown, [`sight`] who may see what was made. Pure: time is an argument.
 //! Must never deliver because something is not known: for protected data, what is missing withholds.
 
 pub mod decision;
@@ -12,10 +12,12 @@ pub mod facts;
 pub mod index;
 pub mod record;
 pub mod request;
+pub mod sight;
 
-pub use decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, View, authorise, shortcomings, stopped};
+pub use decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, View, authorise, delegated, shortcomings, stopped, uncovered};
 pub use departure::{departed, without_unit};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;
 pub use record::{Change, Fact, Kept, Kind, Who};
 pub use request::Asked;
+pub use sight::Sight;

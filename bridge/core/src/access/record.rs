@@ -178,6 +178,9 @@ pub struct Who {
     /// The caller's organisation; the operator's own token has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organisation: Option<Organisasjonsnummer>,
+    /// Who has acted for it, if it did not itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier: Option<Organisasjonsnummer>,
     /// What the caller might do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Roles>,

@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::access::Caller;
+
 /// Most events of one grant of credit.
 const CREDIT_MAX: u64 = 100_000;
 
@@ -64,10 +66,18 @@ pub(super) fn read(text: &str) -> Result<Told, BadFrame> {
 }
 
 /// The first frame of a connection.
-pub fn hello_frame(subscription: &str, epoch: u32, acknowledged: u64, cursor: &str, window: usize, heartbeat_ms: u64) -> String {
+pub fn hello_frame(
+    subscription: &str,
+    caller: Caller,
+    epoch: u32,
+    acknowledged: u64,
+    cursor: &str,
+    window: usize,
+    heartbeat_ms: u64,
+) -> String {
     json!({
-        "type": "hello", "subscription": subscription, "epoch": epoch, "acknowledged": acknowledged, "cursor": cursor,
-        "window": window, "heartbeat_ms": heartbeat_ms,
+        "type": "hello", "subscription": subscription, "organisation": caller.organisation, "supplier": caller.supplier, "epoch": epoch,
+        "acknowledged": acknowledged, "cursor": cursor, "window": window, "heartbeat_ms": heartbeat_ms,
     })
     .to_string()
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::access::Caller;
 
 const WINDOW: usize = 1_000;
 
@@ -147,7 +148,7 @@ fn frames_are_json_and_reasons_fit_a_close_frame() {
         json!({"type": "event", "number": 7, "cursor": "AB-_", "event": {"id": "x"}})
     );
     assert_eq!(parsed(&with_cursor(r#"{"id":"x","data":{}}"#, "AB")), json!({"id": "x", "data": {}, "cursor": "AB"}));
-    assert_eq!(parsed(&hello_frame("s", 1, 2, "c", 3, 4))["type"], "hello");
+    assert_eq!(parsed(&hello_frame("s", Caller::new("312345676".parse().unwrap(), None), 1, 2, "c", 3, 4))["type"], "hello");
     let faults = [BadFrame::Binary, BadFrame::Unexpected, BadFrame::Unknown, BadFrame::NotSent].map(Close::BadFrame);
     let others = [Close::GoingAway, Close::Unauthorised, Close::Ended, Close::Silent, Close::Replaced, Close::Resync];
     for close in faults.into_iter().chain(others) {

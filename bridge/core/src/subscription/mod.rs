@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::access::Caller;
 use crate::filter::Filters;
 use crate::settings::{Channel, Settings};
 
@@ -78,6 +79,9 @@ pub struct Subscription {
     pub id: Uuid,
     /// Whose it is.
     pub organisation: Organisasjonsnummer,
+    /// Who has made it for that organisation, and runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier: Option<Organisasjonsnummer>,
     /// How events get to the receiver.
     #[serde(default)]
     pub channel: Channel,
@@ -126,6 +130,17 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// Whom it is for.
+    pub fn caller(&self) -> Caller {
+        Caller { organisation: self.organisation, supplier: self.supplier }
+    }
+
+    /// Headers that tell a receiver which subscription of whom events come by: one endpoint may serve many.
+    pub fn named(&self) -> Vec<(&'static str, String)> {
+        let own = [("ryggrad-subscription", self.id.to_string()), ("ryggrad-organisation", self.organisation.to_string())];
+        own.into_iter().chain(self.supplier.map(|supplier| ("ryggrad-supplier", supplier.to_string()))).collect()
+    }
+
     /// What its owner may see.
     pub fn public(&self) -> Map<String, Value> {
         let mut shown = members(self);
@@ -212,6 +227,7 @@ pub(crate) mod tests {
         Subscription {
             id: Uuid::nil(),
             organisation: "312345676".parse().unwrap(),
+            supplier: None,
             channel: Channel::Webhook,
             types: vec!["no.ryggrad.*".to_owned()],
             filters: serde_json::from_value(json!([{"sql": "EXISTS subject"}])).unwrap(),
@@ -262,7 +278,7 @@ pub(crate) mod tests {
             (Channel::Webhook, Settings::default(), VerificationState::NotRequired)
         );
         assert_eq!((read.delivery.on_exhausted, read.delivery.format), (OnExhausted::Block, Format::Structured));
-        assert!(read.may_deliver(false) && read.filters.is_none());
+        assert!(read.may_deliver(false) && read.filters.is_none() && read.supplier.is_none());
     }
 
     #[test]

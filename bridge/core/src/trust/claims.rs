@@ -11,6 +11,7 @@ use super::algorithm::Algorithm;
 use super::fault::Fault;
 use super::jwk::KeySet;
 use super::jws::{Jws, TOKEN_BYTES_MAX};
+use crate::access::Caller;
 use crate::role::{Role, Roles};
 
 const PARENT: &str = "helseid://claims/client/claims/orgnr_parent";
@@ -60,12 +61,10 @@ pub struct TokenRules {
 pub struct Token {
     /// The client.
     pub client: String,
-    /// Whom it speaks for.
-    pub organisation: Organisasjonsnummer,
+    /// Whom it speaks for, and who runs the client if that is another.
+    pub caller: Caller,
     /// The unit that the client says it is.
     pub child: Option<Organisasjonsnummer>,
-    /// Who runs the client, if that is another than whom it speaks for.
-    pub supplier: Option<Organisasjonsnummer>,
     /// What it may do; at least one thing.
     pub roles: Roles,
     /// When it ends, leeway included.
@@ -133,8 +132,9 @@ impl TokenRules {
         let bound_to = self.bound_to(jws)?;
         let roles = self.roles(jws)?;
         let organisation = number(jws, PARENT)?.ok_or(Fault::Organisation)?;
-        let (child, supplier) = (number(jws, CHILD)?, number(jws, SUPPLIER)?);
-        Ok(Token { client: client.to_owned(), organisation, child, supplier, roles, ends_at_ms, bound_to })
+        let (child, caller) = (number(jws, CHILD)?, Caller::new(organisation, number(jws, SUPPLIER)?));
+        let roles = if caller.supplier.is_some() { roles.lent().ok_or(Fault::NoRole)? } else { roles };
+        Ok(Token { client: client.to_owned(), caller, child, roles, ends_at_ms, bound_to })
     }
 
     fn bound_to(&self, jws: &Jws<'_>) -> Result<Option<String>, Fault> {

@@ -109,10 +109,12 @@ pub enum Fault {
     ReplaysFull,
     /// No scope of this API.
     NoRole,
-    /// A supplier acts for another organisation.
+    /// A supplier acts for an organisation that has not let it.
     Supplier,
     /// The child is no unit of the parent.
     Child,
+    /// Who acts for whom is not known yet.
+    NoDelegations,
     /// Which units there are is not known yet.
     NoUnits,
     /// The issuer's keys are not known, or too old.
@@ -121,7 +123,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::NoToken,
         Self::RepeatedHeader,
         Self::Scheme,
@@ -167,6 +169,7 @@ impl Fault {
         Self::NoRole,
         Self::Supplier,
         Self::Child,
+        Self::NoDelegations,
         Self::NoUnits,
         Self::NoKeys,
     ];
@@ -220,6 +223,7 @@ impl Fault {
             Self::NoRole => ("no-role", InsufficientScope),
             Self::Supplier => ("supplier", InsufficientScope),
             Self::Child => ("child", InsufficientScope),
+            Self::NoDelegations => ("no-delegations", Unavailable),
             Self::NoUnits => ("no-units", Unavailable),
             Self::NoKeys => ("no-keys", Unavailable),
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::access::Caller;
 use crate::subscription::{Fault, parse_description};
 
 pub use index::{Fingerprint, Fingerprints, Index, Slot};
@@ -24,6 +25,9 @@ pub struct WatchList {
     pub id: Uuid,
     /// Whose it is.
     pub organisation: Organisasjonsnummer,
+    /// Who has made it for that organisation, and fills it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier: Option<Organisasjonsnummer>,
     /// What its keys are.
     pub domain: KeyDomain,
     /// The owner's own words.
@@ -41,12 +45,20 @@ pub struct WatchList {
 }
 
 impl WatchList {
+    /// Whom it is for.
+    pub fn caller(&self) -> Caller {
+        Caller { organisation: self.organisation, supplier: self.supplier }
+    }
+
     /// What its owner, and operators, may see.
     pub fn public(&self) -> Value {
         let mut shown = json!({
             "id": self.id, "organisation": self.organisation, "domain": self.domain, "keys_count": self.keys_count,
             "generation": self.generation, "created_at": self.created_at, "updated_at": self.updated_at,
         });
+        if let Some(supplier) = self.supplier {
+            shown["supplier"] = json!(supplier);
+        }
         if let Some(description) = &self.description {
             shown["description"] = json!(description);
         }

@@ -210,6 +210,13 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
                 *seen.entry(format!("{class:?}: {told}")).or_default() += 1;
                 let stopped = facts.stopped(caller, now);
                 assert_eq!(stopped, naive.stops(caller, now), "step {step}: {caller:?}, {now}\n{again}");
+                assert_eq!(facts.next_turn(now), naive.next_turn(now), "step {step}: {now}\n{again}");
+                let types = patterns(&mut random);
+                let uncovered: Vec<&str> = types.iter().map(String::as_str).filter(|pattern| !naive.covers(caller, pattern, now)).collect();
+                assert_eq!(facts.uncovered(caller, &types, now), uncovered, "step {step}: {caller:?}, {now}\n{again}");
+                let covered = if uncovered.is_empty() { "covered" } else { "uncovered" };
+                *seen.entry(format!("types: {covered}{}", if caller.supplier.is_some() { ", by a supplier" } else { "" })).or_default() +=
+                    1;
                 // Whoever is stopped gets nothing of any type, for that very reason.
                 let says = if let Verdict::Withhold(reason) = found { Some(reason) } else { None };
                 assert!(stopped.is_none_or(|reason| says == Some(reason) && Reason::STOPPING.contains(&reason)), "{says:?}\n{again}");
@@ -223,16 +230,22 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
     }
     let stops = ["unit-deleted", "suspended", "expelled", "supplier-stopped", "not-delegated"];
     let lacks = ["no-member", "not-admitted", "no-agreement", "no-normen", "no-basis", "not-granted", "unknown-view", "blocked"];
-    let expected = [("Open", stops.to_vec()), ("Open", vec!["full"]), ("stopped", stops.to_vec()), ("stopped", vec!["by nothing"])]
-        .into_iter()
-        .chain(["Personal", "Health"].into_iter().flat_map(|class| {
-            let views = if class == "Health" {
-                vec!["slim", "slim, no address", "full", "full, no address", "unattributed", "no-relation", "before-relation"]
-            } else {
-                vec!["slim", "slim, no address", "uten-hjemmel", "med-hjemmel", "med-hjemmel, no address"]
-            };
-            [(class, stops.to_vec()), (class, lacks.to_vec()), (class, views)]
-        }));
+    let expected = [
+        ("Open", stops.to_vec()),
+        ("Open", vec!["full"]),
+        ("stopped", stops.to_vec()),
+        ("stopped", vec!["by nothing"]),
+        ("types", vec!["covered", "covered, by a supplier", "uncovered, by a supplier"]),
+    ]
+    .into_iter()
+    .chain(["Personal", "Health"].into_iter().flat_map(|class| {
+        let views = if class == "Health" {
+            vec!["slim", "slim, no address", "full", "full, no address", "unattributed", "no-relation", "before-relation"]
+        } else {
+            vec!["slim", "slim, no address", "uten-hjemmel", "med-hjemmel", "med-hjemmel, no address"]
+        };
+        [(class, stops.to_vec()), (class, lacks.to_vec()), (class, views)]
+    }));
     let missing: Vec<String> = expected
         .flat_map(|(class, told)| told.into_iter().map(move |told| format!("{class}: {told}")))
         .filter(|told| seen.get(told).is_none_or(|times| *times < 5))

@@ -106,6 +106,27 @@ impl Naive {
         }
     }
 
+    /// The first moment after another at which a delegation begins or ends.
+    pub fn next_turn(&self, after: Timestamp) -> Option<Timestamp> {
+        let periods = self.standing().filter_map(|said| if let Said::Delegation(_, one) = said { Some(one.period) } else { None });
+        periods.flat_map(|period| [Some(period.from), period.until]).flatten().filter(|turn| *turn > after).min()
+    }
+
+    /// Whether a delegation takes everything that a pattern means, types included that nobody has thought of yet.
+    pub fn covers(&self, caller: Caller, pattern: &str, now: Timestamp) -> bool {
+        let Some(supplier) = caller.supplier else { return true };
+        let meant = pattern.replace('*', "noe.nytt.v1");
+        self.standing().any(|said| match said {
+            Said::Delegation(_, one) => {
+                let takes = |own: &String| own.strip_suffix('*').map_or(own == pattern, |front| meant.starts_with(front));
+                (one.organisation, one.supplier) == (caller.organisation, supplier)
+                    && within(one.period, now)
+                    && one.types.iter().any(takes)
+            }
+            _ => false,
+        })
+    }
+
     /// What stops a caller: nothing could be delivered then, whatever it was.
     pub fn stops(&self, caller: Caller, now: Timestamp) -> Option<Reason> {
         let Caller { organisation, supplier } = caller;

@@ -129,9 +129,9 @@ fn with(value: &Value, name: &str, changed: Value) -> Value {
 fn each_rule_of_a_token_broken_once() {
     let rig = Rig::new();
     let good = rig.check(&rig.token(), NOW_MS).unwrap();
-    assert_eq!((good.client.as_str(), good.organisation.to_string().as_str()), ("klient", "312345676"));
+    assert_eq!((good.client.as_str(), good.caller.organisation.to_string().as_str()), ("klient", "312345676"));
     assert_eq!(serde_json::to_value(&good.roles).unwrap(), json!(["subscribe"]));
-    assert_eq!((good.child, good.supplier, good.ends_at_ms), (None, None, NOW_MS + 65_000));
+    assert_eq!((good.child, good.caller.supplier, good.ends_at_ms), (None, None, NOW_MS + 65_000));
     let now_s = NOW_MS / 1_000;
     for (name, value, expected) in [
         ("typ", json!("JWT"), None),

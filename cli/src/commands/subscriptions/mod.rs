@@ -47,6 +47,9 @@ EXAMPLES
     ryggrad subscriptions list
     ryggrad subscriptions show ID
 
+  What has a supplier made for the organisation?
+    ryggrad subscriptions list --supplier 923609016
+
   The endpoint has moved; what is being retried goes there too:
     ryggrad subscriptions update ID --sink https://ny.example.no/hendelser
 
@@ -77,8 +80,12 @@ pub type Args = Frame<Command, BridgeOptions>;
 pub enum Command {
     /// Creates a subscription and shows its signing secret, once.
     Create(CreateArgs),
-    /// Lists the organisation's subscriptions.
-    List,
+    /// Lists the organisation's subscriptions, and those that suppliers have made for it.
+    List {
+        /// Those of this supplier alone.
+        #[arg(long, value_name = "ORGANISATION")]
+        supplier: Option<String>,
+    },
     /// Shows one subscription: its progress, and what it waits for.
     Show(Id),
     /// Changes a subscription; what is not given stays as it is.
@@ -214,7 +221,7 @@ pub async fn run(args: Args) -> anyhow::Result<Code> {
                 note("Keep the secret: it is shown this once. The endpoint verifies webhook-signature with it.");
             }
         }
-        Command::List => list(&bridge, &mut output, format).await?,
+        Command::List { supplier } => list(&bridge, &mut output, format, supplier.as_deref()).await?,
         Command::Show(Id { id }) => show(&mut output, format, &bridge.get(&["v1", "subscriptions", &id]).await?)?,
         Command::Update(update) => {
             let id = update.id.clone();
@@ -300,8 +307,9 @@ async fn pull_events(bridge: &Bridge, output: &mut Output, pull: PullArgs) -> an
     }
 }
 
-async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::Result<()> {
-    let subscriptions = bridge.list(&["v1", "subscriptions"], "subscriptions").await?;
+async fn list(bridge: &Bridge, output: &mut Output, format: Format, supplier: Option<&str>) -> anyhow::Result<()> {
+    let narrowing: Vec<(&str, &str)> = supplier.map(|supplier| ("supplier", supplier)).into_iter().collect();
+    let subscriptions = bridge.list_with(&["v1", "subscriptions"], "subscriptions", &narrowing).await?;
     if format == Format::Ndjson {
         return Ok(subscriptions.iter().try_for_each(|subscription| output.object(subscription))?);
     }
@@ -309,14 +317,14 @@ async fn list(bridge: &Bridge, output: &mut Output, format: Format) -> anyhow::R
         note("There is no subscription. Make one with ryggrad subscriptions create, or try ryggrad listen.");
         return Ok(());
     }
-    let members = ["id", "state", "withheld_by", "channel", "verification", "types", "sink", "created_at", "description"];
+    let members = ["id", "supplier", "state", "withheld_by", "channel", "verification", "types", "sink", "created_at", "description"];
     let shown = |subscription: &Value, member: &str| match member {
         "verification" => cell(&subscription[member], "state"),
         "withheld_by" => cell(&subscription[member], "reason"),
         _ => cell(subscription, member),
     };
     let row = |subscription: &Value| members.iter().map(|member| shown(subscription, member)).collect();
-    let header = ["ID", "STATE", "WITHHELD BY", "CHANNEL", "VERIFICATION", "TYPES", "SINK", "CREATED", "DESCRIPTION"];
+    let header = ["ID", "SUPPLIER", "STATE", "WITHHELD BY", "CHANNEL", "VERIFICATION", "TYPES", "SINK", "CREATED", "DESCRIPTION"];
     Ok(output.table(&header, subscriptions.iter().map(row))?)
 }
 
@@ -373,7 +381,7 @@ fn table(output: &mut Output, rows: &[Value], members: &[&str]) -> anyhow::Resul
 
 /// The known members first, in their order; then whatever else a newer bridge tells.
 fn pairs(object: &Value, without: &[&str]) -> Vec<(String, String)> {
-    const FIRST: [&str; 8] = ["id", "organisation", "state", "reason", "types", "sink", "start", "description"];
+    const FIRST: [&str; 9] = ["id", "organisation", "supplier", "state", "reason", "types", "sink", "start", "description"];
     let empty = Map::new();
     let members = object.as_object().unwrap_or(&empty);
     let known = FIRST.into_iter().filter(|name| members.contains_key(*name));
