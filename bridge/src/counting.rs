@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cesql::RecordAttributes;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::filter::Filters;
@@ -30,6 +31,8 @@ const LIMITS: ReaderLimits = ReaderLimits { batch_records_max: 500, batches_wait
 /// Which events are counted: those that delivery would bring.
 #[derive(Debug, Clone)]
 pub struct Selection {
+    /// Whom it is for.
+    caller: Caller,
     /// Event types, each exact or ending in `.*`.
     types: Vec<String>,
     /// The watch list that has to hold its key.
@@ -92,13 +95,15 @@ impl Selection {
     /// What a subscription gets, and of that only what passes `narrowing` too.
     pub fn of(subscription: &Subscription, narrowing: Option<Filters>) -> Self {
         let filters = subscription.filters.iter().cloned().chain(narrowing).collect();
-        Self { types: subscription.types.clone(), watch_list: subscription.watch_list, filters }
+        let caller = Caller::new(subscription.organisation, subscription.supplier);
+        Self { caller, types: subscription.types.clone(), watch_list: subscription.watch_list, filters }
     }
 
     fn wants(&self, context: &Context, record: &Record) -> bool {
         let passes = |filters: &Filters| filters.judge(&RecordAttributes(&record.log)).matches;
         let listed = |list| context.watched.holds(list, record);
-        let wanted = !record.echo && wants(&self.types, record.ce_type()) && self.watch_list.is_none_or(listed);
+        let is_open = || !record.echo && !context.decisions.denies(self.caller, record);
+        let wanted = wants(&self.types, record.ce_type()) && is_open() && self.watch_list.is_none_or(listed);
         wanted && self.filters.iter().all(passes) && !context.removals.withholds(record.leaving())
     }
 }

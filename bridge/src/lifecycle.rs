@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::access::{self, Access, Departures, Holds};
+use crate::access::{self, Access, Decisions, Departures, Holds};
 use crate::answers::Answers;
 use crate::api::{Ready, Shared, router};
 use crate::channel::tls::InvalidTls;
@@ -187,6 +187,7 @@ async fn work(
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
+        decisions: Arc::new(Decisions::new(Catalogue::built_in())),
         holds: Arc::new(Holds::default()),
         watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
@@ -299,8 +300,9 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let replays = Replays::new(replays.clone(), replays.load(connection, timeout_ms).await?);
     let subscriptions = Facts::new(SUBSCRIPTIONS, Arc::clone(&appender));
     let loaded = subscriptions.load(connection, timeout_ms).await?;
-    let holds = Arc::clone(&context.holds);
-    let access = Access::load(connection, Arc::clone(&appender), &seal, &context.config, context.telemetry.clone(), holds).await;
+    let (decisions, holds) = (Arc::clone(&context.decisions), Arc::clone(&context.holds));
+    let (for_access, telemetry) = (Arc::clone(&appender), context.telemetry.clone());
+    let access = Access::load(connection, for_access, &seal, &context.config, telemetry, decisions, holds).await;
     let access = Arc::new(access.map_err(|error| match error {
         access::LoadError::Log(error) => BridgeError::Log(error),
         unreadable => BridgeError::Access(unreadable),

@@ -222,13 +222,17 @@ impl Hub {
         }
     }
 
-    /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches.
-    pub fn fetch(&self, id: MemberId, after: u64, limit: usize) -> Vec<Parcel> {
+    /// Up to `limit` persisted deliveries with higher numbers, for a receiver that fetches; fewer where one must
+    /// stay, until the notice in its place is on disk.
+    pub fn fetch(&mut self, now_ms: u64, id: MemberId, after: u64, limit: usize, actions: &mut Vec<Action>) -> Vec<Parcel> {
         let Some(member) = self.members.get(&id).filter(|member| !member.machine.is_held()) else { return Vec::new() };
         let mut parcels: Vec<Parcel> = member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect();
-        // The last look before they leave, as in `begin`: a notice takes the place of what must stay.
-        let withheld = |parcel: &Parcel| parcel.record.as_ref().is_some_and(|record| self.guard.withholds(record.leaving()));
-        parcels.iter_mut().filter(|parcel| withheld(parcel)).for_each(|parcel| parcel.record = None);
+        // The last look before they leave, as in `begin`.
+        let shown = parcels.iter().position(|parcel| self.stays(member, parcel)).unwrap_or(parcels.len());
+        let staying = self.staying(member, &parcels);
+        parcels.truncate(shown);
+        self.withhold_all(now_ms, id, staying, actions);
+        self.settle_down(now_ms, actions);
         parcels
     }
 
@@ -323,7 +327,9 @@ impl Hub {
     /// A record of the tail that a subscription wants, filters aside.
     fn show(&mut self, now_ms: u64, id: MemberId, record: &Arc<Record>, actions: &mut Vec<Action>) {
         // Who reads by itself sees the record later, and is asked then.
-        let wanted = self.members.get_mut(&id).is_some_and(|member| member.is_attached(record.place) && member.passes(record));
+        let guard = &self.guard;
+        let wanted =
+            self.members.get_mut(&id).is_some_and(|member| member.is_attached(record.place) && member.passes(record, guard.as_ref()));
         if wanted && !self.offer(now_ms, id, record, actions) {
             self.detach(now_ms, id, record.place, record.stop_at(), actions);
         }
@@ -472,27 +478,41 @@ impl Hub {
 
     /// An attempt has come through the gate: the last look before it leaves.
     fn begin(&mut self, now_ms: u64, address: Address, id: MemberId, attempt: u64, actions: &mut Vec<Action>) {
-        let mut parcels = Vec::new();
-        if let Some(member) = self.members.get_mut(&id)
-            && let Some(deliveries) = member.attempts.remove(&attempt)
+        let mut outcome = Outcome::Unsent;
+        if let Some(deliveries) = self.members.get_mut(&id).and_then(|member| member.attempts.remove(&attempt))
             // It may have waited here since before the receiver asked for a pause.
-            && member.machine.may_attempt(now_ms)
+            && let Some(member) = self.members.get(&id).filter(|member| member.machine.may_attempt(now_ms))
         {
-            parcels.extend(deliveries.into_iter().map(|delivery| member.parcel(delivery)));
-        }
-        let withheld = |parcel: &Parcel| parcel.record.as_ref().is_some_and(|record| self.guard.withholds(record.leaving()));
-        let outcome = match parcels.as_mut_slice() {
-            [] => Outcome::Unsent,
-            [single] if withheld(single) => Outcome::Withheld,
-            several => {
-                // In a batch a void notice takes its place at once, and the others go on.
-                several.iter_mut().filter(|parcel| withheld(parcel)).for_each(|parcel| parcel.record = None);
+            let parcels: Vec<Parcel> = deliveries.into_iter().map(|delivery| member.parcel(delivery)).collect();
+            if !parcels.iter().any(|parcel| self.stays(member, parcel)) {
                 actions.push(Action::Attempt { member: id, address, attempt, parcels });
                 return;
             }
-        };
+            if parcels.len() == 1 {
+                outcome = Outcome::Withheld;
+            } else {
+                // The notice in its place leaves when it is on disk: somebody may be let have the event again. The others go on.
+                let staying = self.staying(member, &parcels);
+                self.withhold_all(now_ms, id, staying, actions);
+            }
+        }
         self.gate.ended(now_ms, &address, (id, attempt), outcome, 0);
         self.drive(now_ms, id, machine::Input::Attempted { attempt, outcome, entropy: 0 }, actions);
+    }
+
+    /// Whether what was about to leave must not.
+    fn stays(&self, member: &Member, parcel: &Parcel) -> bool {
+        parcel.record.as_ref().is_some_and(|record| self.guard.stops(member.wish.caller, record))
+    }
+
+    /// All that must not, from behind.
+    fn staying(&self, member: &Member, parcels: &[Parcel]) -> Vec<(Place, i64)> {
+        let staying = parcels.iter().rev().filter(|parcel| self.stays(member, parcel));
+        staying.map(|parcel| (parcel.delivery.place, parcel.delivery.offset)).collect()
+    }
+
+    fn withhold_all(&mut self, now_ms: u64, id: MemberId, staying: Vec<(Place, i64)>, actions: &mut Vec<Action>) {
+        staying.into_iter().for_each(|(place, offset)| self.withhold(now_ms, id, place, offset, actions));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::endpoint;
 use ryggrad_bridge_core::hub::gate::GateLimits;
@@ -43,6 +44,10 @@ impl Guard for NothingRemoved {
     fn withholds(&self, _: Leaving<'_>) -> bool {
         false
     }
+
+    fn denies(&self, _: Caller, _: &Record) -> bool {
+        false
+    }
 }
 
 fn record(offset: i64) -> Arc<Record> {
@@ -55,6 +60,7 @@ fn newcomer(from: i64, attempts_per_minute_max: u32, replay: Option<MemberId>) -
     Newcomer {
         held: false,
         wish: Wish {
+            caller: Caller::new("312345676".parse().unwrap(), None),
             types: vec!["a.*".to_owned()],
             filters: None,
             watch_list: None,

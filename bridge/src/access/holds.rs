@@ -13,14 +13,16 @@ use tokio::sync::watch;
 
 /// What stops one caller, if anything does.
 pub struct Hold {
+    /// Whose it is.
+    pub caller: Caller,
     /// Its place among [`Reason::STOPPING`], from one on; zero is none.
     reason: AtomicU8,
     changed: watch::Sender<()>,
 }
 
 impl Hold {
-    fn new(reason: Option<Reason>) -> Self {
-        Self { reason: AtomicU8::new(place(reason)), changed: watch::Sender::new(()) }
+    fn new(caller: Caller, reason: Option<Reason>) -> Self {
+        Self { caller, reason: AtomicU8::new(place(reason)), changed: watch::Sender::new(()) }
     }
 
     /// What stops it now.
@@ -80,7 +82,7 @@ impl Holds {
         if let Some(hold) = known.get(&caller).and_then(Weak::upgrade) {
             return hold;
         }
-        let hold = Arc::new(Hold::new(judge(caller)));
+        let hold = Arc::new(Hold::new(caller, judge(caller)));
         known.insert(caller, Arc::downgrade(&hold));
         hold
     }

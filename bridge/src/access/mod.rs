@@ -1,12 +1,13 @@
 //! Members, delegations, grants, relations and blocks as a service.
 //!
-//! Cast: [`departures`] suspends members whose unit is gone; [`topics`] is where they are kept; [`holds`] tells who delivers that somebody is stopped; what they mean is in `ryggrad_bridge_core::access`.
+//! Cast: [`decisions`] says whether an event may go to somebody; [`departures`] suspends members whose unit is gone; [`topics`] is where they are kept; [`holds`] tells who delivers that somebody is stopped; what they mean is in `ryggrad_bridge_core::access`.
 //! Order of a change: the history's record (acknowledged), the fact's own (acknowledged), memory,
 //! holds, answer. So none is missing in the history; a change that is there and did not follow is one that
 //! was not answered. All are read before the first subscription runs.
 //!
 //! Must never log a fact about a person, nor run without one that is stored.
 
+mod decisions;
 mod departures;
 mod holds;
 mod topics;
@@ -16,13 +17,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ryggrad_bridge_core::access::{Caller, Change, Event, Fact, Facts, Kept, Kind, Reason, Sight, Who};
+use ryggrad_bridge_core::access::{Caller, Change, Event, Fact, Kept, Kind, Reason, Sight, Who};
 use ryggrad_log::{Appender, Connection, Seal, SealError};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use tokio::sync::Mutex;
 
 use crate::config::BridgeConfig;
 use crate::telemetry::{KindLabel, Telemetry};
+pub use decisions::Decisions;
 pub use departures::Departures;
 pub use holds::{Hold, Holds};
 use topics::Topics;
@@ -111,7 +113,7 @@ impl Known {
 /// All of them.
 pub struct Access {
     topics: Topics,
-    facts: RwLock<Facts>,
+    decisions: Arc<Decisions>,
     known: RwLock<Known>,
     history: RwLock<VecDeque<(i64, Change)>>,
     config: BridgeConfig,
@@ -129,20 +131,21 @@ impl Access {
         seal: &Seal,
         config: &BridgeConfig,
         telemetry: Telemetry,
+        decisions: Arc<Decisions>,
         holds: Arc<Holds>,
     ) -> Result<Self, LoadError> {
         let topics = Topics::new(appender, Seal::new(&seal.derive("relations and blocks")));
-        let (mut facts, mut known) = (Facts::default(), Known::default());
+        let mut known = Known::default();
         for kind in Kind::ALL {
             for (id, kept) in topics.load(connection, kind, config.kafka_timeout_ms).await? {
-                kept.fact.clone().set(&id, &mut facts);
+                kept.fact.clone().set(&id, &mut decisions.write());
                 known.set(kind, &id, Some(kept));
             }
         }
         let history = topics.history(connection, config.access_history_shown_max, config.kafka_timeout_ms).await?;
         let access = Self {
             topics,
-            facts: RwLock::new(facts),
+            decisions,
             known: RwLock::new(known),
             history: RwLock::new(history),
             config: config.clone(),
@@ -174,7 +177,7 @@ impl Access {
 
     /// Whether an organisation is responsible for data of its own.
     pub fn is_controller(&self, organisation: Organisasjonsnummer) -> bool {
-        read(&self.facts).member(organisation).is_some_and(|member| member.is_controller)
+        self.decisions.read().member(organisation).is_some_and(|member| member.is_controller)
     }
 
     /// What tells whether a caller is stopped, now and from now on.
@@ -184,17 +187,17 @@ impl Access {
 
     /// What stops a caller now.
     pub fn stopped(&self, caller: Caller) -> Option<Reason> {
-        read(&self.facts).stopped(caller, Timestamp::now())
+        self.decisions.read().stopped(caller, Timestamp::now())
     }
 
     /// Whether a caller acts for itself, or something lets it act for another now.
     pub fn delegated(&self, caller: Caller) -> bool {
-        read(&self.facts).delegated(caller, Timestamp::now())
+        self.decisions.read().delegated(caller, Timestamp::now())
     }
 
     /// Of these types, those that a caller may not act for now.
     pub fn uncovered<'t>(&self, caller: Caller, types: &'t [String]) -> Vec<&'t str> {
-        read(&self.facts).uncovered(caller, types, Timestamp::now())
+        self.decisions.read().uncovered(caller, types, Timestamp::now())
     }
 
     /// Weighs everyone anew whenever a fact begins or ends with time, for as long as it is asked to.
@@ -205,7 +208,7 @@ impl Access {
         loop {
             ticks.tick().await;
             let now = Timestamp::now();
-            let turned = read(&self.facts).next_turn(weighed_at).is_some_and(|turn| turn <= now);
+            let turned = self.decisions.read().next_turn(weighed_at).is_some_and(|turn| turn <= now);
             // A clock that was set back has turned too.
             if turned || now < weighed_at {
                 self.weigh();
@@ -221,7 +224,7 @@ impl Access {
     /// What stands between a caller and a type, whomever its events are about.
     pub fn lacks(&self, caller: Caller, event: Event<'_>, now: Timestamp) -> Vec<Reason> {
         let personal = [Reason::Unattributed, Reason::NoRelation, Reason::BeforeRelation, Reason::Blocked];
-        let mut reasons = read(&self.facts).shortcomings(caller, event, now);
+        let mut reasons = self.decisions.read().shortcomings(caller, event, now);
         reasons.retain(|reason| !personal.contains(reason));
         reasons
     }
@@ -260,7 +263,7 @@ impl Access {
         let kept = after.map(|fact| Kept { fact, changed_at: now });
         self.topics.put(kind, id, kept.as_ref()).await?;
         {
-            let mut facts = write(&self.facts);
+            let mut facts = self.decisions.write();
             match (&kept, &before) {
                 (Some(kept), _) => kept.fact.clone().set(id, &mut facts),
                 (None, Some(before)) => before.unset(id, &mut facts),

@@ -9,6 +9,7 @@ use ryggrad_bridge_core::delivery::{
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::{MemberId, Parcel};
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
+use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::settings::Format;
 use ryggrad_schemas::cloudevents::STRUCTURED_JSON;
 use uuid::Uuid;
@@ -97,7 +98,8 @@ impl Job {
 
     fn may_leave(&self, context: &Context) -> bool {
         let mut records = self.parcels.iter().filter_map(|parcel| parcel.record.as_deref());
-        !self.hold.is_set() && !records.any(|record| context.removals.withholds(record.leaving()))
+        let stays = |record: &Record| context.removals.withholds(record.leaving()) || context.decisions.denies(self.hold.caller, record);
+        !self.hold.is_set() && !records.any(stays)
     }
 
     fn ended(self, outcome: Outcome, sent: Option<Sent>) -> Ended {

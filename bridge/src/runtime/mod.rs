@@ -14,9 +14,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::{LaneKey, Place};
 use ryggrad_bridge_core::hub::Guard;
 use ryggrad_bridge_core::machine::{DeadLetter, DisableReason, Mode};
+use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::removal::Leaving;
 use ryggrad_bridge_core::replay::Tally;
 use ryggrad_bridge_core::subscription::Subscription;
@@ -29,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::access::{Hold, Holds};
+use crate::access::{Decisions, Hold, Holds};
 use crate::channel::webhook::{TargetOptions, Webhook};
 use crate::config::BridgeConfig;
 use crate::removals::Removals;
@@ -57,6 +59,8 @@ pub struct Context {
     pub noted: Arc<changelog::Noted>,
     /// Keys removed for legal reasons.
     pub removals: Arc<Removals>,
+    /// Who may get what.
+    pub decisions: Arc<Decisions>,
     /// Who is stopped.
     pub holds: Arc<Holds>,
     /// Which watch lists hold which keys.
@@ -282,11 +286,18 @@ impl Drop for Engine {
     }
 }
 
-/// The removed keys, as the hub asks for them.
-struct RemovalGuard(Arc<Removals>);
+/// What must not leave, as the hub asks for it.
+struct HubGuard {
+    removals: Arc<Removals>,
+    decisions: Arc<Decisions>,
+}
 
-impl Guard for RemovalGuard {
+impl Guard for HubGuard {
     fn withholds(&self, leaving: Leaving<'_>) -> bool {
-        self.0.withholds(leaving)
+        self.removals.withholds(leaving)
+    }
+
+    fn denies(&self, caller: Caller, record: &Record) -> bool {
+        self.decisions.denies(caller, record)
     }
 }

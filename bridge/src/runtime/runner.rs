@@ -28,7 +28,7 @@ use super::couriers::{CourierId, Couriers};
 use super::readers::{Readers, Said};
 use super::status::{self, LoggedAttempt};
 use super::tail::{Troubles, tail};
-use super::{Command, Context, RemovalGuard, Running, Stopped};
+use super::{Command, Context, HubGuard, Running, Stopped};
 use crate::access::Hold;
 use crate::channel::webhook::{Target, TargetOptions};
 use crate::telemetry::OutcomeLabel;
@@ -149,9 +149,9 @@ impl Runner {
             live_unstored_ms_max: 1_000,
             unstored_ms_max: UNSTORED_MS_MAX,
         };
-        let hub =
-            Hub::new(limits, Box::new(RemovalGuard(Arc::clone(&context.removals))), tail_from.iter().map(|(place, at)| (*place, *at)))
-                .watching(Box::new(HubWatch(Arc::clone(&context.watched))));
+        let guard = HubGuard { removals: Arc::clone(&context.removals), decisions: Arc::clone(&context.decisions) };
+        let hub = Hub::new(limits, Box::new(guard), tail_from.iter().map(|(place, at)| (*place, *at)))
+            .watching(Box::new(HubWatch(Arc::clone(&context.watched))));
         let (say, said) = mpsc::channel(config.catch_up_readers_max.max(1));
         let (records, tailed) = mpsc::channel(TAIL_WAITING_MAX);
         let delivered = OutcomeLabel { outcome: status::word(Outcome::Delivered) };

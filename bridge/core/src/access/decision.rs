@@ -223,6 +223,17 @@ pub fn stopped(party: &Party<'_>) -> Option<Reason> {
     gone(party).or_else(|| barred(party)).or_else(|| supplier_stopped(party)).or_else(|| undelegated(party, |_| true))
 }
 
+/// What keeps this one event from a caller who is not stopped. Whoever is stopped waits, and the event with it.
+pub fn denied(case: &Case<'_>) -> Option<Reason> {
+    if stopped(&case.party).is_some() {
+        return None;
+    }
+    match authorise(case) {
+        Verdict::Withhold(reason) => Some(reason),
+        Verdict::Deliver(_) => None,
+    }
+}
+
 /// Whether anything lets a caller act now, of whatever type.
 pub fn delegated(party: &Party<'_>) -> bool {
     undelegated(party, |_| true).is_none()

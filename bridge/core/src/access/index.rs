@@ -12,7 +12,9 @@ use ryggrad_schemas::catalogue::DataClass;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use uuid::Uuid;
 
-use super::decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, authorise, delegated, shortcomings, stopped, uncovered};
+use super::decision::{
+    Caller, Case, Event, Party, Protection, Reason, Verdict, authorise, delegated, denied, shortcomings, stopped, uncovered,
+};
 use super::facts::{Block, Delegation, Grant, Member, Relation, Subject};
 
 /// Facts of one kind: by what they are looked up by, and by their ids.
@@ -198,6 +200,11 @@ impl Facts {
     /// What stops a caller as of now, whatever the event.
     pub fn stopped(&self, caller: Caller, now: Timestamp) -> Option<Reason> {
         stopped(&self.party(caller, now))
+    }
+
+    /// What keeps this one event from a caller as of now, if nothing stops that caller altogether.
+    pub fn denied(&self, caller: Caller, event: Event<'_>, now: Timestamp) -> Option<Reason> {
+        denied(&self.case(caller, event, now))
     }
 
     /// Whether a caller acts for itself, or something lets it act for another now.

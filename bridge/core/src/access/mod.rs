@@ -14,7 +14,9 @@ pub mod record;
 pub mod request;
 pub mod sight;
 
-pub use decision::{Caller, Case, Event, Party, Protection, Reason, Verdict, View, authorise, delegated, shortcomings, stopped, uncovered};
+pub use decision::{
+    Caller, Case, Event, Party, Protection, Reason, Verdict, View, authorise, delegated, denied, shortcomings, stopped, uncovered,
+};
 pub use departure::{departed, without_unit};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::gate::Address;
 use super::slots::{ReaderAction, ReaderId};
+use crate::access::Caller;
 use crate::cursor::{Cursor, Place};
 use crate::filter::Filters;
 use crate::machine::{DeadLetter, Delivery, DisableReason, Limits, Mode, Numbering, Policy};
@@ -22,6 +23,15 @@ pub struct MemberId(pub u32);
 pub trait Guard {
     /// Whether this record is to be withheld, as of now.
     fn withholds(&self, leaving: Leaving<'_>) -> bool;
+
+    /// Whether this one may not have it, as of now; what stops all that is delivered for it aside. It must
+    /// never learn of it: for it, there is no such event.
+    fn denies(&self, caller: Caller, record: &Record) -> bool;
+
+    /// Whether it must not leave for this one now.
+    fn stops(&self, caller: Caller, record: &Record) -> bool {
+        self.withholds(record.leaving()) || self.denies(caller, record)
+    }
 }
 
 /// Says which watch lists hold a record's key, as of now.
@@ -46,6 +56,8 @@ impl Watch for NoLists {
 /// What a subscription asks for, as far as the hub is concerned.
 #[derive(Debug, Clone)]
 pub struct Wish {
+    /// Whom it is for.
+    pub caller: Caller,
     /// Event types, each exact or ending in `.*`.
     pub types: Vec<String>,
     /// Which events of these types; `None` for all.

@@ -181,7 +181,7 @@ impl Hub {
         let Some(member) = self.members.get_mut(&id) else { return true };
         let pending = member.machine.is_pending(record.place, record.offset());
         // What is pending is settled whatever the filters say by now.
-        let wanted = pending || (!record.echo && member.wants(record, self.watch.as_ref()));
+        let wanted = pending || (!record.echo && member.wants(record, self.guard.as_ref(), self.watch.as_ref()));
         if wanted { self.offer(now_ms, id, record, actions) } else { true }
     }
 
@@ -192,7 +192,7 @@ impl Hub {
         if !member.machine.accepts(place, offset, lane, now_ms) {
             return false;
         }
-        let verdict = if self.guard.withholds(record.leaving()) {
+        let verdict = if self.guard.stops(member.wish.caller, record) {
             Verdict::Withheld
         } else if record.is_orphan() {
             Verdict::Orphan

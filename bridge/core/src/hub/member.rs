@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::exchange::{MemberId, Newcomer, Parcel, Watch, Wish};
+use super::exchange::{Guard, MemberId, Newcomer, Parcel, Watch, Wish};
 use super::types::wants;
 use crate::cesql::RecordAttributes;
 use crate::cursor::Place;
@@ -11,14 +11,12 @@ use crate::machine::{Delivery, Machine};
 use crate::mixer::MixedMap;
 use crate::record::Record;
 
-/// Where a partition is read from. A second look, and one after a rewind, begins one before its first
-/// record: that may be a tombstone whose event is gone, and a reading that starts at a tombstone takes
-/// it for an echo.
+/// Where a partition is read from: one before the first record that is wanted. That one may be a tombstone
+/// whose event is gone, and a reading that starts at a tombstone takes it for an echo.
 pub(super) fn again_from(machine: &Machine, place: Place) -> i64 {
     let at = machine.read_from(place);
-    let Some((_, cursor)) = machine.cursors().find(|(there, _)| *there == place) else { return at };
-    let rewound = || cursor.rewinds.last().is_some_and(|rewind| rewind.at == at);
-    if machine.is_rescanning(place) || rewound() { (at - 1).max(cursor.from) } else { at }
+    let from = machine.cursors().find(|(there, _)| *there == place).map(|(_, cursor)| cursor.from);
+    from.map_or(at, |from| (at - 1).max(from))
 }
 
 /// A subscription.
@@ -134,13 +132,17 @@ impl Member {
     }
 
     /// Whether it wants a record, echoes aside.
-    pub(super) fn wants(&mut self, record: &Record, watch: &dyn Watch) -> bool {
+    pub(super) fn wants(&mut self, record: &Record, guard: &dyn Guard, watch: &dyn Watch) -> bool {
         let listed = |list| watch.holds(list, record);
-        wants(&self.wish.types, record.ce_type()) && self.wish.watch_list.is_none_or(listed) && self.passes(record)
+        wants(&self.wish.types, record.ce_type()) && self.wish.watch_list.is_none_or(listed) && self.passes(record, guard)
     }
 
-    /// Whether its filters let a record of its types and keys through.
-    pub(super) fn passes(&mut self, record: &Record) -> bool {
+    /// Whether it may have a record of its types and keys, and its filters let it through. In this order: no
+    /// filter can probe what it may not have.
+    pub(super) fn passes(&mut self, record: &Record, guard: &dyn Guard) -> bool {
+        if guard.denies(self.wish.caller, record) {
+            return false;
+        }
         let Some(filters) = &self.wish.filters else { return true };
         let verdict = filters.judge(&RecordAttributes(&record.log));
         self.filter_errors += verdict.errors.len() as u64;

@@ -19,7 +19,8 @@ pub struct ReaderId(pub u64);
 /// Somebody this far behind a reader's next record waits for it rather than for one of its own.
 const NEAR: i64 = 5_000;
 
-/// Hand-overs of one reader, after which others have their turn if any wait.
+/// Hand-overs of one reader, after which others have their turn if any wait. Together they reach over all
+/// that is near, or those who wait for its end would never see it.
 const CHUNKS_A_TURN: usize = 16;
 
 /// How long a reader stays for those who have no room: what opening another costs is worth the wait,

@@ -35,7 +35,7 @@ pub struct State {
 const TIMES_MIN: u64 = 10;
 
 const READS: [Reads; 4] = [Reads::Tail, Reads::Ring, Reads::Reader, Reads::Again];
-const HAPPENINGS: [&str; 20] = [
+const HAPPENINGS: [&str; 19] = [
     "acknowledged",
     "attached",
     "chunk",
@@ -55,7 +55,6 @@ const HAPPENINGS: [&str; 20] = [
     "rewound",
     "rewound and lost",
     "skipped",
-    "withheld in a batch",
 ];
 
 #[derive(Debug, Default)]

@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::hub::{Guard, Watch};
 use ryggrad_bridge_core::matching::Echoes;
 use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::removal::Leaving;
 use ryggrad_schemas::LogRecord;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use uuid::Uuid;
 
 use super::random::Random;
@@ -183,26 +185,84 @@ impl Log {
     }
 }
 
-/// What the shell knows of removals, as the hub asks for it.
+/// What the shell knows of removals and of who may not have what, as the hub asks for it.
 #[derive(Debug, Clone, Default)]
-pub struct Known(Arc<Mutex<BTreeMap<(Place, String), i64>>>);
+pub struct Known {
+    removed: Arc<Mutex<BTreeMap<(Place, String), i64>>>,
+    denied: Denied,
+    /// Verdicts that are never looked at again: a planted bug.
+    remembered: Option<Arc<Mutex<BTreeMap<(usize, Place, i64), bool>>>>,
+}
+
+/// Those whom subscriptions are for.
+pub const ORGANISATIONS: [&str; 3] = ["312345676", "310000000", "923609016"];
+
+pub fn organisation_number(organisation: usize) -> Organisasjonsnummer {
+    ORGANISATIONS[organisation].parse().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Which keys each of them may not have: a bit for each.
+#[derive(Debug, Clone, Default)]
+pub struct Denied(Arc<Mutex<[u8; ORGANISATIONS.len()]>>);
+
+impl Denied {
+    pub fn keys(&self, organisation: usize) -> u8 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[organisation]
+    }
+
+    pub fn set(&self, organisation: usize, keys: u8) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[organisation] = keys;
+    }
+}
+
+/// The key of a record.
+fn key_of(record: &Record) -> Option<u8> {
+    record.log.key.as_deref()?.strip_prefix('k')?.parse().ok()
+}
 
 impl Known {
+    pub fn of(denied: Denied) -> Self {
+        Self { denied, ..Self::default() }
+    }
+
+    /// One that knows nothing of removals.
+    pub fn without_removals(&self) -> Self {
+        Self { removed: Arc::default(), ..self.clone() }
+    }
+
+    /// One that denies nothing.
+    pub fn without_denials(&self) -> Self {
+        Self { denied: Denied::default(), ..self.clone() }
+    }
+
+    /// One that stands by its first verdicts.
+    pub fn never_looking_again(&self) -> Self {
+        Self { remembered: Some(Arc::default()), ..self.clone() }
+    }
+
     pub fn learn(&self, place: Place, key: u64, below: i64) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.entry((place, format!("k{key}"))).or_default();
         *before = below.max(*before);
     }
 
     pub fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Guard for Known {
     fn withholds(&self, leaving: Leaving<'_>) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         !known.is_empty() && known.get(&(leaving.place, leaving.key.to_owned())).is_some_and(|below| leaving.offset < *below)
+    }
+
+    fn denies(&self, caller: Caller, record: &Record) -> bool {
+        let Some(organisation) = ORGANISATIONS.iter().position(|number| *number == caller.organisation.to_string()) else { return true };
+        let denied = key_of(record).is_none_or(|key| self.denied.keys(organisation) >> key & 1 == 1);
+        let Some(remembered) = &self.remembered else { return denied };
+        let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        *remembered.entry((organisation, record.place, record.offset())).or_insert(denied)
     }
 }
 
@@ -234,7 +294,6 @@ impl Watch for Lists {
     }
 
     fn holds(&self, list: Uuid, record: &Record) -> bool {
-        let key = record.log.key.as_deref().and_then(|key| key.strip_prefix('k')?.parse::<u8>().ok());
-        key.is_some_and(|key| self.keys(list.as_u128() as usize) >> key & 1 == 1)
+        key_of(record).is_some_and(|key| self.keys(list.as_u128() as usize) >> key & 1 == 1)
     }
 }

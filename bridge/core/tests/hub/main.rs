@@ -1,6 +1,6 @@
 //! The hub under a seeded scheduler with virtual time: three subscriptions on one tail, a ring that
 //! holds little, too few readers, receivers that fail, hang, lie, throttle and vanish, one that
-//! fetches, owners who change their minds or go back, owners who are stopped, keys that are removed, a log with tombstones that is
+//! fetches, owners who change their minds or go back, owners who are stopped or may not have everything, keys that are removed, a log with tombstones that is
 //! compacted, and crashes at any step.
 //!
 //! The oracle sees only the log, what was persisted and what left. What one machine does in detail is
@@ -61,7 +61,8 @@ fn random_step(rig: &mut Rig) {
         976..980 if has(rig, Fault::Move) => rig.move_receiver(),
         980..982 if has(rig, Fault::Replace) => rig.replace(),
         982..984 if has(rig, Fault::Restart) => rig.restart(),
-        984..992 => rig.redrive(),
+        984..989 => rig.redrive(),
+        989..992 if has(rig, Fault::Deny) => rig.deny(),
         992..994 if has(rig, Fault::Narrow) => rig.narrow(),
         994..996 if has(rig, Fault::Keys) => rig.edit_list(),
         996..998 if has(rig, Fault::Rewind) => rig.rewind(),

@@ -133,6 +133,24 @@ impl Rig {
         own.for_each(|own| own.set_keys(Some(list), keys, step));
     }
 
+    /// Somebody may not have a key any more, or may again; nobody tells the hub.
+    pub fn deny(&mut self) {
+        let index = self.brings(Fault::Deny);
+        let organisation = self.subscriptions[index].organisation;
+        let before = self.denied.keys(organisation);
+        // Some may have all again, others lose one more key or get one back.
+        let keys = if self.random.chance(30) { 0 } else { before ^ 1 << self.random.below(KEYS) };
+        self.set_denied(organisation, keys);
+    }
+
+    fn set_denied(&mut self, organisation: usize, keys: u8) {
+        let step = self.step;
+        self.tell(&("deny", organisation, keys));
+        self.denied.set(organisation, keys);
+        let own = self.subscriptions.iter_mut().filter(|own| own.organisation == organisation);
+        own.for_each(|own| own.set_denied(keys, step));
+    }
+
     pub fn settings(&mut self) {
         let index = self.brings(Fault::Settings);
         let fetches = self.subscriptions[index].fetches;
@@ -161,7 +179,7 @@ impl Rig {
         });
         let from = from.collect();
         let (fetches, address) = (self.subscriptions[index].fetches, self.subscriptions[index].address.clone());
-        let next = Subscription::new(&mut self.random, &self.plan, fetches, address, from, self.step);
+        let next = Subscription::new(&mut self.random, &self.plan, &self.denied, fetches, address, from, self.step);
         self.subscriptions.push(next);
         self.join(self.subscriptions.len() - 1);
     }
@@ -207,7 +225,7 @@ impl Rig {
             until.insert(place, one.max(other));
         }
         let address = self.subscriptions[index].address.clone();
-        let replay = Subscription::new(&mut self.random, &self.plan, false, address, from, self.step).replay(until);
+        let replay = Subscription::new(&mut self.random, &self.plan, &self.denied, false, address, from, self.step).replay(until);
         self.subscriptions.push(replay);
         self.join(self.subscriptions.len() - 1);
     }

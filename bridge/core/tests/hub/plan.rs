@@ -49,9 +49,11 @@ pub enum Fault {
     Replay,
     /// Whoever a subscription is for is stopped: nothing may leave until that ends.
     Hold,
+    /// Somebody may not have some keys any more, or may again.
+    Deny,
 }
 
-pub const ALL: [Fault; 22] = [
+pub const ALL: [Fault; 23] = [
     Fault::Fail,
     Fault::Hang,
     Fault::Lie,
@@ -74,6 +76,7 @@ pub const ALL: [Fault; 22] = [
     Fault::Rewind,
     Fault::Replay,
     Fault::Hold,
+    Fault::Deny,
 ];
 
 /// What a planted bug does between hub and world.
@@ -109,9 +112,11 @@ pub enum Bug {
     HoldUntold,
     HoldForgottenInACrash,
     ReleaseUntold,
+    SendDenied,
+    DecideOnce,
 }
 
-pub const BUGS: [Bug; 29] = [
+pub const BUGS: [Bug; 31] = [
     Bug::SettleBeforeAnswer,
     Bug::DropOnFailure,
     Bug::OvertakeWithinKey,
@@ -141,6 +146,8 @@ pub const BUGS: [Bug; 29] = [
     Bug::HoldUntold,
     Bug::HoldForgottenInACrash,
     Bug::ReleaseUntold,
+    Bug::SendDenied,
+    Bug::DecideOnce,
 ];
 
 /// One schedule.

@@ -47,12 +47,8 @@ impl Rig {
         if self.closed {
             self.violate("an attempt was made while the bridge was about to end".to_owned());
         }
-        for parcel in &attempt.parcels {
-            match &parcel.record {
-                None if parcel.delivery.void => self.coverage.saw("notice"),
-                None => self.coverage.saw("withheld in a batch"),
-                Some(_) => {}
-            }
+        if attempt.parcels.iter().any(|parcel| parcel.record.is_none()) {
+            self.coverage.saw("notice");
         }
         self.under_way.push(attempt);
     }
@@ -190,7 +186,9 @@ impl Rig {
         }
         let count = 1 + self.random.below(6) as usize;
         let after = if self.random.chance(50) { 0 } else { fetched };
-        let parcels = self.hub.fetch(member, after, count);
+        let mut actions = Vec::new();
+        let parcels = self.hub.fetch(self.now_ms, member, after, count, &mut actions);
+        self.act(actions);
         // Whoever has seen the end waits until it is told of more.
         self.subscriptions[index].has_news = parcels.len() == count;
         if parcels.len() < count {
@@ -212,7 +210,7 @@ impl Rig {
                 self.violate(format!("number {number} was shown behind {before}"));
             }
             before = number;
-            if let Err(why) = self.subscriptions[index].leaves(parcel, true, &self.log) {
+            if let Err(why) = self.subscriptions[index].leaves(parcel, &self.log) {
                 self.violate(why);
             }
         }

@@ -13,7 +13,7 @@ use ryggrad_bridge_core::hub::{Action, Commit, Hub, HubLimits, Input, MemberId};
 use ryggrad_bridge_core::matching::Echoes;
 
 use super::coverage::{Coverage, Reads, State};
-use super::log::{Known, Lists, Log, places};
+use super::log::{Denied, Known, Lists, Log, places};
 use super::plan::{self, Bug, Fault, Plan, SUBSCRIPTIONS};
 use super::random::Random;
 use super::subscription::{Subscription, UnderWay};
@@ -29,6 +29,7 @@ pub struct Rig {
     pub(super) hub: Hub,
     limits: HubLimits,
     pub(super) known: Known,
+    pub(super) denied: Denied,
     pub(super) lists: Lists,
     tail: BTreeMap<Place, i64>,
     tail_echoes: Echoes,
@@ -63,8 +64,13 @@ fn reading(at: &BTreeMap<Place, i64>) -> Echoes {
     Echoes::starting_at(at.iter().map(|(place, at)| (place.partition, *at)))
 }
 
-fn start(limits: HubLimits, known: &Known, lists: &Lists, blind: bool, live: &BTreeMap<Place, i64>) -> Hub {
-    let guard = if blind { Known::default() } else { known.clone() };
+fn start(limits: HubLimits, known: &Known, lists: &Lists, bug: Bug, live: &BTreeMap<Place, i64>) -> Hub {
+    let guard = match bug {
+        Bug::SendWithheld => known.without_removals(),
+        Bug::SendDenied => known.without_denials(),
+        Bug::DecideOnce => known.never_looking_again(),
+        _ => known.clone(),
+    };
     Hub::new(limits, Box::new(guard), live.iter().map(|(place, at)| (*place, *at))).watching(Box::new(lists.clone()))
 }
 
@@ -76,12 +82,13 @@ impl Rig {
         let live: BTreeMap<Place, i64> = places().map(|place| (place, log.start(place))).collect();
         // In every second plan one of them fetches.
         let fetches = random.below(2 * SUBSCRIPTIONS as u64) as usize;
+        let denied = Denied::default();
         let subscriptions = (0..SUBSCRIPTIONS)
-            .map(|index| Subscription::new(&mut random, &plan, index == fetches, address(index), live.clone(), 0))
+            .map(|index| Subscription::new(&mut random, &plan, &denied, index == fetches, address(index), live.clone(), 0))
             .collect();
-        let known = Known::default();
+        let known = Known::of(denied.clone());
         let lists = Lists::default();
-        let hub = start(limits, &known, &lists, plan.bug == Bug::SendWithheld, &live);
+        let hub = start(limits, &known, &lists, plan.bug, &live);
         let mut rig = Self {
             plan,
             random,
@@ -92,6 +99,7 @@ impl Rig {
             hub,
             limits,
             known,
+            denied,
             lists,
             tail_echoes: reading(&live),
             tail: live.clone(),
@@ -233,7 +241,8 @@ impl Rig {
             }
             return;
         }
-        let count = 1 + self.random.below(7) as usize;
+        // In the end a turn reaches over everything that counts as near, as it does with real hand-overs.
+        let count = 1 + self.random.below(if calm { 40 } else { 7 }) as usize;
         if self.plan.bug == Bug::EchoForEvent {
             echoes = Echoes::default();
         }
@@ -414,7 +423,7 @@ impl Rig {
         if self.random.chance(50) {
             self.limits = plan::hub_limits(&mut self.random);
         }
-        self.hub = start(self.limits, &self.known, &self.lists, self.plan.bug == Bug::SendWithheld, &self.live);
+        self.hub = start(self.limits, &self.known, &self.lists, self.plan.bug, &self.live);
         for index in 0..self.subscriptions.len() {
             let is_replay = self.subscriptions[index].until.is_some();
             if is_replay && self.plan.bug == Bug::ReplayLostInACrash {

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::{MemberId, Newcomer, Parcel, Wish};
 use ryggrad_bridge_core::machine::{DeadLetter, Delivery, Mode, Numbering};
 use ryggrad_bridge_core::settings::{OnExhausted, Order};
 
-use super::log::{FILTERS, KEYS, Log, list_id};
+use super::log::{Denied, FILTERS, KEYS, Log, ORGANISATIONS, list_id, organisation_number};
 use super::plan::{Choice, Fault, Plan};
 use super::random::Random;
 
@@ -92,6 +93,9 @@ pub struct Subscription {
     /// The watch list that it has, and the keys that are in it; all keys without one.
     pub list: Option<usize>,
     keys: u8,
+    /// Which of all organisations it is for, and the keys that this one may not have.
+    pub organisation: usize,
+    denied: u8,
     /// Since which step which kinds, of which keys, were asked for.
     pub filters: Vec<(u64, u8, u8)>,
     pub disk: Disk,
@@ -112,7 +116,17 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub fn new(random: &mut Random, plan: &Plan, fetches: bool, address: Address, from: BTreeMap<Place, i64>, step: u64) -> Self {
+    pub fn new(
+        random: &mut Random,
+        plan: &Plan,
+        denied: &Denied,
+        fetches: bool,
+        address: Address,
+        from: BTreeMap<Place, i64>,
+        step: u64,
+    ) -> Self {
+        let organisation = random.below(ORGANISATIONS.len() as u64) as usize;
+        let denied = denied.keys(organisation);
         let choice = super::plan::choice(random, fetches);
         let filter = random.one_of(&[0, 0, 1, 2, 3, 4, 5]);
         let failing = (0..KEYS).filter(|_| plan.has(Fault::Fail) && random.chance(8)).collect();
@@ -138,7 +152,9 @@ impl Subscription {
             filter,
             list: None,
             keys: u8::MAX,
-            filters: vec![(step, FILTERS[filter].2, u8::MAX)],
+            organisation,
+            denied,
+            filters: vec![(step, FILTERS[filter].2, !denied)],
             took: Vec::new(),
             quiet_until_ms: 0,
             fetched: 0,
@@ -153,6 +169,7 @@ impl Subscription {
 
     pub fn wish(&self) -> Wish {
         Wish {
+            caller: Caller::new(organisation_number(self.organisation), None),
             types: FILTERS[self.filter].0.iter().map(ToString::to_string).collect(),
             filters: FILTERS[self.filter].1.map(|expression| {
                 let given = serde_json::json!([{"sql": expression}]);
@@ -181,13 +198,23 @@ impl Subscription {
 
     pub fn set_filter(&mut self, filter: usize, step: u64) {
         self.filter = filter;
-        self.filters.push((step, FILTERS[filter].2, self.keys));
+        self.asks(step);
     }
 
     /// It has this list, which holds these keys; or none, and gets all.
     pub fn set_keys(&mut self, list: Option<usize>, keys: u8, step: u64) {
         (self.list, self.keys) = (list, keys);
-        self.filters.push((step, FILTERS[self.filter].2, keys));
+        self.asks(step);
+    }
+
+    /// It may not have these keys any more, and all others again.
+    pub fn set_denied(&mut self, keys: u8, step: u64) {
+        self.denied = keys;
+        self.asks(step);
+    }
+
+    fn asks(&mut self, step: u64) {
+        self.filters.push((step, FILTERS[self.filter].2, self.keys & !self.denied));
     }
 
     pub fn set_choice(&mut self, choice: Choice) {
@@ -273,21 +300,23 @@ impl Subscription {
                 return Err(format!("the lane of offset {} has two attempts at once", delivery.offset));
             }
         }
-        attempt.parcels.iter().try_for_each(|parcel| self.leaves(parcel, count > 1, log))
+        attempt.parcels.iter().try_for_each(|parcel| self.leaves(parcel, log))
     }
 
     /// What leaves must be on disk: its number, and that it is void.
-    pub fn leaves(&self, parcel: &Parcel, may_be_withheld: bool, log: &Log) -> Result<(), String> {
+    pub fn leaves(&self, parcel: &Parcel, log: &Log) -> Result<(), String> {
         let Delivery { place, offset, number, void, .. } = parcel.delivery;
         let stored = self.disk.cursors.get(&place).and_then(|cursor| cursor.pending.get(&offset));
         if stored.is_none_or(|stored| stored.number != number || stored.void != void) || number >= self.disk.numbering.next {
             return Err(format!("number {number} (offset {offset}, void {void}) left, and the disk says {stored:?}"));
         }
+        let is_denied = log.entry(place, offset).is_some_and(|entry| self.denied >> entry.key & 1 == 1);
         match &parcel.record {
+            Some(_) if is_denied => Err(format!("offset {offset} left for one who may not have it")),
             Some(record) if (record.place, record.offset()) != (place, offset) => {
                 Err(format!("offset {} left under the name of offset {offset}", record.offset()))
             }
-            None if !void && (!may_be_withheld || !log.is_removed(place, offset)) => Err(format!("the record at offset {offset} is lost")),
+            None if !void => Err(format!("the record at offset {offset} is lost")),
             _ => Ok(()),
         }
     }

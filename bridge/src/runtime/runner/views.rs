@@ -23,7 +23,7 @@ impl Runner {
         let Numbering { epoch, next } = machine.numbering();
         let pending = machine.cursors().flat_map(|(_, cursor)| cursor.pending.values().map(|pending| pending.number));
         let acknowledged = pending.min().unwrap_or(next) - 1;
-        let parcels = self.hub.fetch(member, after.unwrap_or(acknowledged), limit);
+        let parcels = self.hub.fetch(self.now_ms(), member, after.unwrap_or(acknowledged), limit, &mut self.actions);
         let events = parcels.iter().map(|parcel| {
             let number = Numbered { epoch: epoch.into(), number: parcel.delivery.number, replay: None };
             let rendered = parcel.record.as_ref().and_then(|record| record.rendered().ok());

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::endpoint;
 use ryggrad_bridge_core::hub::gate::GateLimits;
@@ -82,9 +83,10 @@ pub fn run(args: &WatchlistArgs) -> anyhow::Result<()> {
     };
     let grown = resident_bytes()?.saturating_sub(before) as f64;
     note(format!("· {lists} lists with {memberships:.0} keys together ({:.1} s)", started.elapsed().as_secs_f64()));
-    let mut ours = Contestant::new(lists, |list| (CE_TYPE.to_owned(), Some(Uuid::from_u128(list as u128))));
+    let caller = Caller::new("310000000".parse()?, None);
+    let mut ours = Contestant::new(caller, lists, |list| (CE_TYPE.to_owned(), Some(Uuid::from_u128(list as u128))));
     ours.hub = ours.hub.watching(Box::new(Locked(Arc::clone(&index))));
-    let mut none = Contestant::new(lists, |list| (own_type(list, lists), None));
+    let mut none = Contestant::new(caller, lists, |list| (own_type(list, lists), None));
     let (mut costs, mut baseline) = (Vec::new(), Vec::new());
     for run in 0..=args.runs {
         // Another key for each event, far from the one before.
@@ -144,7 +146,7 @@ struct Contestant {
 }
 
 impl Contestant {
-    fn new(subscriptions: usize, wanted: impl Fn(usize) -> (String, Option<Uuid>)) -> Self {
+    fn new(caller: Caller, subscriptions: usize, wanted: impl Fn(usize) -> (String, Option<Uuid>)) -> Self {
         let endpoint = endpoint::Limits { in_flight_max: 64, failures_to_open: 5, open_first_ms: 1_000, open_max_ms: 30_000 };
         let limits = HubLimits {
             ring_bytes_max: 64 * 1024 * 1024,
@@ -161,7 +163,7 @@ impl Contestant {
             let (ce_type, watch_list) = wanted(subscription);
             let newcomer = Newcomer {
                 held: false,
-                wish: wish(subscription, ce_type, watch_list),
+                wish: wish(caller, subscription, ce_type, watch_list),
                 numbering: Numbering { epoch: 1, next: 1 },
                 cursors: places().map(|place| (place, Cursor::starting_at(0))).collect(),
                 dead_letters: 0,
@@ -228,8 +230,9 @@ impl Contestant {
     }
 }
 
-fn wish(subscription: usize, ce_type: String, watch_list: Option<Uuid>) -> Wish {
+fn wish(caller: Caller, subscription: usize, ce_type: String, watch_list: Option<Uuid>) -> Wish {
     Wish {
+        caller,
         types: vec![ce_type],
         filters: None,
         watch_list,
@@ -256,6 +259,10 @@ struct NothingRemoved;
 
 impl Guard for NothingRemoved {
     fn withholds(&self, _: Leaving<'_>) -> bool {
+        false
+    }
+
+    fn denies(&self, _: Caller, _: &Record) -> bool {
         false
     }
 }

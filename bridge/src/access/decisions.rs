@@ -1,0 +1,65 @@
+//! The decision as everything that delivers asks for it: may this event go to this one, now?
+//!
+//! Asked when a record is read, when it leaves the hub and right before it is sent. What anyone may have costs one
+//! look at the topic. Must never take a protected record for an open one because of what the record says of
+//! itself: its topic tells.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use jiff::Timestamp;
+use ryggrad_bridge_core::access::{Caller, Event, Facts, Subject};
+use ryggrad_bridge_core::record::Record;
+use ryggrad_schemas::Catalogue;
+use ryggrad_schemas::catalogue::{DataClass, EventType};
+
+/// The facts, and what they are asked about.
+pub struct Decisions {
+    facts: RwLock<Facts>,
+    catalogue: &'static Catalogue,
+    /// By topic number, what it carries.
+    carried: Vec<Option<&'static EventType>>,
+}
+
+impl Decisions {
+    /// No facts yet.
+    pub fn new(catalogue: &'static Catalogue) -> Self {
+        let topics_max = catalogue.topics.iter().map(|topic| usize::from(topic.id)).max().unwrap_or_default();
+        let mut carried = vec![None; topics_max + 1];
+        for event in &catalogue.events {
+            if let Some(topic) = catalogue.topic(&event.topic) {
+                carried[usize::from(topic.id)] = Some(event);
+            }
+        }
+        Self { facts: RwLock::default(), catalogue, carried }
+    }
+
+    /// Whether a record must not go to this one, as of now; what stops all that goes there aside.
+    pub fn denies(&self, caller: Caller, record: &Record) -> bool {
+        // What no event type is known of goes to nobody.
+        let Some(carried) = self.carried.get(usize::from(record.place.topic)).copied().flatten() else { return true };
+        if carried.class == DataClass::Open && caller.supplier.is_none() {
+            return false;
+        }
+        let subject = record.log.key.as_deref().map(Subject::new);
+        let event = Event {
+            ce_type: &carried.ce_type,
+            class: carried.class,
+            views: &carried.views,
+            controller: record.log.header("ce_controller").and_then(|number| number.parse().ok()),
+            subject: subject.as_ref(),
+            // One that does not say when it happened is older than every relation.
+            occurred_at: record.log.header("ce_time").and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN),
+        };
+        self.read().denied(caller, event, Timestamp::now()).is_some()
+    }
+
+    /// The facts as of now.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Facts> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The facts, to be changed.
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Facts> {
+        self.facts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
