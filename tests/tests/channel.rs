@@ -65,9 +65,16 @@ async fn a_request_says_what_it_should_and_nothing_else() {
     let wire = Wire::start(|_, _| say(GOOD)).await;
     let key = Arc::new(SigningKey::from_seed(&[7; 32]).unwrap());
     let channel = Webhook::new(WebhookOptions { signing_key: Some(Arc::clone(&key)), ..options() }).unwrap();
-    let own = [("Authorization", "Bearer x"), ("Host", "evil.example"), ("ce-id", "x"), ("X-Bad", "a\r\nx-injected: 1")];
+    let own = [
+        ("Authorization", "Bearer x"),
+        ("Host", "evil.example"),
+        ("Ryggrad-Supplier", "evil"),
+        ("ce-id", "x"),
+        ("X-Bad", "a\r\nx-injected: 1"),
+    ];
     let wanted = TargetOptions {
         sink: format!("{}?a=b%20c", wire.sink()),
+        named: vec![("ryggrad-organisation", "312345676".to_owned())],
         secrets: vec![NEWER.parse().unwrap(), SECRET.parse().unwrap()],
         headers: own.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         format: Format::Binary,
@@ -87,6 +94,7 @@ async fn a_request_says_what_it_should_and_nothing_else() {
         ("webhook-id", "msg_1"),
         ("webhook-request-origin", "hendelser.example.net"),
         ("authorization", "Bearer x"),
+        ("ryggrad-organisation", "312345676"),
         ("ce-id", "5b0e"),
         ("user-agent", concat!("ryggrad/", env!("CARGO_PKG_VERSION"))),
     ] {
