@@ -20,6 +20,7 @@ use super::cache::{Cache, Step};
 use super::claims::{HelseIdClient, MaskinportenClient, Once, Proven};
 use super::config::{AuthConfig, IssuerKind};
 use super::error::TokenError;
+use super::files::certificates;
 use super::issuer::{InvalidMetadata, issued, token_endpoint};
 use super::key::{Algorithm, SigningKey};
 use super::said::TokenSays;
@@ -127,6 +128,19 @@ fn keys_are_read_in_both_forms_and_sign_and_never_print() {
         let half = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
         let point = [vec![4], half("x"), half("y")].concat();
         UnparsedPublicKey::new(verifying, point).verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_chain_of_certificates_is_sent_as_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("chain.pem");
+    let section = |der: &[u8]| pem(der).replace("PRIVATE KEY", "CERTIFICATE");
+    std::fs::write(&file, format!("{}{}", section(&[1; 90]), section(&[2; 90]))).unwrap();
+    assert_eq!(certificates(&file).unwrap(), [STANDARD.encode([1; 90]), STANDARD.encode([2; 90])]);
+    for text in [String::new(), "tull".to_owned(), pem(&[1; 90])] {
+        std::fs::write(&file, text).unwrap();
+        assert!(certificates(&file).is_err());
     }
 }
 
