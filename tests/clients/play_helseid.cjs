@@ -16,7 +16,7 @@ function keyPair(name) {
 }
 
 function serve(port, { audience, scopes, keys, client, algorithms, ttl_s }) {
-  const { Provider } = require('oidc-provider');
+  const { Provider, errors } = require('oidc-provider');
   const issuer = `http://127.0.0.1:${port}`;
   const details = new WeakMap();
   // One client for each algorithm that tokens may be signed with; its name ends in it.
@@ -74,6 +74,7 @@ function serve(port, { audience, scopes, keys, client, algorithms, ttl_s }) {
     formats: {
       customizers: {
         jwt(ctx, token, { payload }) {
+          if (!payload.scope) throw new errors.InvalidScope('the client has none of these scopes');
           delete payload.sub;
           payload.nbf = payload.iat;
           // Both forms are met.
