@@ -5,8 +5,8 @@
 //! | 0 | done |
 //! | 1 | it failed |
 //! | 2 | the command line is wrong, or lacks something |
-//! | 3 | not found, or refused by the server |
-//! | 4 | the bridge or Kafka cannot be reached |
+//! | 3 | not found, or refused by the server or an issuer |
+//! | 4 | the bridge, Kafka or an issuer cannot be reached |
 //! | 5 | a comparison or verification found a difference |
 //!
 //! Scripts rely on these numbers: must never change one.
@@ -15,6 +15,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ryggrad_consumers::read;
+use ryggrad_producers::{CredentialsError, TokenError};
 
 use crate::client::CallError;
 use crate::output;
@@ -99,6 +100,17 @@ fn judge_cause(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Optio
     if let Some(log) = cause.downcast_ref::<ryggrad_log::Error>() {
         return Some(judge_log(log));
     }
+    if let Some(credentials) = cause.downcast_ref::<CredentialsError>() {
+        return Some((if matches!(credentials, CredentialsError::Client(_)) { Code::Failure } else { Code::Usage }, None));
+    }
+    if let Some(token) = cause.downcast_ref::<TokenError>() {
+        let code = match token {
+            TokenError::Refused { .. } | TokenError::ScopeRejected { .. } => Code::Refused,
+            unreachable if unreachable.is_unreachable() => Code::Unreachable,
+            _ => Code::Failure,
+        };
+        return Some((code, Some(token.remedy().to_owned())));
+    }
     // The reader of our output has seen enough, as `head` does.
     let closed = matches!(cause.downcast_ref::<output::Error>(), Some(output::Error::Closed));
     closed.then_some((Code::Ok, None))
@@ -147,6 +159,8 @@ mod tests {
             (missing().into(), Code::Refused),
             (anyhow::Error::from(missing()).context("outer"), Code::Refused),
             (read::Error::Stalled { topic: "t".to_owned(), waited_ms: 1 }.into(), Code::Unreachable),
+            (TokenError::Refused { status: 401, code: "invalid_client".to_owned() }.into(), Code::Refused),
+            (TokenError::Unavailable { status: 503 }.into(), Code::Unreachable),
             (output::Error::Closed.into(), Code::Ok),
         ] {
             assert_eq!(reported(error).0, expected);

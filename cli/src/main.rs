@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
-    access, bench, bridge, completions, consume, filter, listen, offsets, produce, replay, sources, subscriptions, tokens, topics, up,
-    watch_lists,
+    access, bench, bridge, completions, consume, credentials, filter, listen, offsets, produce, replay, sources, subscriptions, tokens,
+    topics, up, watch_lists,
 };
 use exit::Code;
 use tokio_util::sync::CancellationToken;
@@ -105,6 +105,9 @@ enum Command {
     /// Shows how registries are followed, and gives orders to their producers
     #[command(after_help = sources::EXAMPLES)]
     Sources(sources::Args),
+    /// Tries out who a producer is at HelseID or Maskinporten
+    #[command(subcommand)]
+    Credentials(credentials::CredentialsCommand),
     /// Tries filters of subscriptions out, before they are used
     #[command(subcommand)]
     Filter(filter::FilterCommand),
@@ -141,6 +144,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Bridge(args) => bridge::run(args, stop_on_signal()?).await,
         Command::Produce(args) => produce::run(args, stop_on_signal()?).await,
         Command::Consume(args) => consume::run(args).await,
+        Command::Credentials(command) => credentials::run(command).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Offsets(args) => offsets::run(args).await,
         Command::Replay(args) => replay::run(*args, stop_on_signal()?).await,

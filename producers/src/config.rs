@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::ProducerError;
+use crate::credentials::{AuthConfig, is_secure};
 
 /// The most items that Enhetsregisteret puts in one page.
 pub(crate) const PAGE_ITEMS_MAX: usize = 10_000;
@@ -118,6 +119,8 @@ impl Default for SnapshotConfig {
 pub struct ProducerConfig {
     /// Where the API is; another one for the simulator or a mirror.
     pub base_url: String,
+    /// Who this producer is, where the API wants a token with each request.
+    pub auth: Option<AuthConfig>,
     /// What is read.
     pub follow: Follow,
     /// Where to start a feed for which no position is stored.
@@ -171,6 +174,7 @@ impl Default for ProducerConfig {
     fn default() -> Self {
         Self {
             base_url: "https://data.brreg.no/enhetsregisteret/api".to_owned(),
+            auth: None,
             follow: Follow::default(),
             start: StartAt(Start::Snapshot),
             snapshot: SnapshotConfig::default(),
@@ -230,7 +234,11 @@ impl ProducerConfig {
                 faults.push(format!("snapshot.addresses.{feed} is no http(s) or file address"));
             }
         }
+        faults.extend(self.auth.iter().flat_map(AuthConfig::faults));
         match Url::parse(self.base_url.trim_end_matches('/')) {
+            Ok(url) if self.auth.is_some() && is_web(&url) && !is_secure(&url) => {
+                faults.push("base_url is an https address where auth is set: tokens are not sent over plain http".to_owned());
+            }
             Ok(url) if faults.is_empty() && is_web(&url) => return Ok(url),
             Ok(url) if is_web(&url) => {}
             _ => faults.push("base_url is no http(s) address".to_owned()),
@@ -283,6 +291,15 @@ mod tests {
         };
         let Err(ProducerError::Config { faults }) = config.check() else { panic!("accepted") };
         assert_eq!(faults.len(), 3, "{faults:?}");
+    }
+
+    #[test]
+    fn tokens_are_for_secure_addresses() {
+        for (base_url, is_good) in [("https://x.example.org/a", true), ("http://127.0.0.1:1/a", true), ("http://x.example.org/a", false)] {
+            let auth = json!({"issuer": "https://sts.example.org", "client_id": "k", "key_file": "k.jwk", "scope": "a"});
+            let config: ProducerConfig = serde_json::from_value(json!({"base_url": base_url, "auth": auth})).unwrap();
+            assert_eq!(config.check().is_ok(), is_good, "{base_url}");
+        }
     }
 
     #[test]

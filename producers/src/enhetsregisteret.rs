@@ -45,7 +45,7 @@ impl Enhetsregisteret {
             Feed::new(source, event_type, feed)?;
         }
         Ok(Self {
-            http: Http::new(config, &base, NAME, telemetry).map_err(ProducerError::Client)?,
+            http: Http::new(config, &base, NAME, telemetry)?,
             base,
             enheter: Feed::new(source, event_type, "enheter")?,
             underenheter: Feed::new(source, event_type, "underenheter")?,

@@ -9,6 +9,7 @@ use ryggrad_detect::feed::PageFault;
 use ryggrad_detect::position::UnreadablePosition;
 use ryggrad_log::SealError;
 
+use crate::credentials::CredentialsError;
 use crate::http::HttpError;
 use crate::snapshot::DumpError;
 
@@ -33,6 +34,9 @@ pub enum ProducerError {
     /// No HTTP client can be built.
     #[error("cannot set up an HTTP client")]
     Client(#[source] reqwest::Error),
+    /// Upstream wants to know who asks, and this producer can't say it.
+    #[error("the producer has no credentials")]
+    Credentials(#[from] CredentialsError),
     /// The log refuses at the start; waiting would not help.
     #[error("the log refuses this producer")]
     Log(#[source] ryggrad_log::Error),

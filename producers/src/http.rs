@@ -11,13 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{ETAG, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect};
 use ryggrad_detect::decide::Backoff;
 use tokio::sync::mpsc;
 use url::{Host, Url};
 
+use crate::credentials::{Again, Credentials, TokenError, credentials};
 use crate::pace::{Pace, date, retry_after};
-use crate::{ProducerConfig, Telemetry};
+use crate::{ProducerConfig, ProducerError, Telemetry};
 
 const REDIRECTS_MAX: usize = 5;
 /// Pieces of a download that may wait to be read.
@@ -44,11 +45,15 @@ pub enum HttpError {
         /// The limit.
         bytes_max: usize,
     },
+    /// Upstream wants to know who asks, and the issuer does not say it.
+    #[error("there is no access token for upstream; {}", .0.remedy())]
+    NoToken(#[source] TokenError),
 }
 
 impl HttpError {
+    /// Whether it helps to ask again at once. Credentials keep pauses of their own.
     fn is_transient(&self) -> bool {
-        !matches!(self, Self::TooLarge { .. })
+        !matches!(self, Self::TooLarge { .. } | Self::NoToken(_))
     }
 
     /// Short name, for metrics.
@@ -60,6 +65,7 @@ impl HttpError {
             Self::Stalled => "timeout".to_owned(),
             Self::Unavailable { status } => format!("status-{status}"),
             Self::TooLarge { .. } => "too-large".to_owned(),
+            Self::NoToken(error) => error.code(),
         }
     }
 }
@@ -79,6 +85,8 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct Http {
     client: Client,
+    base: Url,
+    credentials: Option<Arc<dyn Credentials>>,
     pace: Arc<Pace>,
     attempts_max: u32,
     backoff: Backoff,
@@ -88,20 +96,14 @@ pub struct Http {
 
 impl Http {
     /// A client for the upstream at `base`, which `source` names in metrics.
-    pub fn new(config: &ProducerConfig, base: &Url, source: &str, telemetry: Telemetry) -> Result<Self, reqwest::Error> {
-        // The first one wins; whoever was first chose the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(&config.user_agent)
-            .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .timeout(Duration::from_millis(config.request_timeout_ms))
-            .redirect(redirect::Policy::custom(same_host));
-        // A proxy can't reach what only this machine has.
-        if is_loopback(base) {
-            builder = builder.no_proxy();
-        }
+    pub fn new(config: &ProducerConfig, base: &Url, source: &str, telemetry: Telemetry) -> Result<Self, ProducerError> {
+        let credentials = credentials(config)?;
+        // A proof is for one address, so it would be worth nothing behind a redirect.
+        let redirects = if credentials.is_some() { redirect::Policy::none() } else { redirect::Policy::custom(same_host) };
         Ok(Self {
-            client: builder.build()?,
+            client: builder(config, base).redirect(redirects).build().map_err(ProducerError::Client)?,
+            base: base.clone(),
+            credentials,
             pace: Arc::new(Pace::new(config.requests_per_second_max)),
             attempts_max: config.request_attempts_max,
             backoff: config.backoff(),
@@ -140,7 +142,7 @@ impl Http {
                 Err(error) => error,
             };
             failures += 1;
-            if failures >= self.attempts_max {
+            if !error.is_transient() || failures >= self.attempts_max {
                 return Err(error);
             }
             self.telemetry.retried(&self.source, &error.code());
@@ -149,8 +151,8 @@ impl Http {
     }
 
     async fn begin_download(&self, url: &Url, timeouts: DownloadTimeouts) -> Result<Download, HttpError> {
-        let request = self.client.get(url.clone()).timeout(timeouts.whole);
-        let response = tokio::time::timeout(timeouts.stall, request.send()).await.map_err(|_| HttpError::Stalled)?.map_err(transport)?;
+        let asking = self.send(url, |request| request.timeout(timeouts.whole));
+        let response = tokio::time::timeout(timeouts.stall, asking).await.map_err(|_| HttpError::Stalled)??;
         let status = response.status().as_u16();
         let unavailable = status == 429 || status >= 500;
         if unavailable {
@@ -168,12 +170,33 @@ impl Http {
         pause.into_iter().for_each(|pause| self.pace.pause(pause));
     }
 
-    async fn attempt(&self, url: &Url, etag: Option<&str>, bytes_max: usize) -> Result<Answer, HttpError> {
-        let mut request = self.client.get(url.clone());
-        if let Some(etag) = etag {
-            request = request.header(IF_NONE_MATCH, etag);
+    /// Asks with the credentials, if upstream is who they are for; once more for each thing that may then be better.
+    async fn send(&self, url: &Url, with: impl Fn(RequestBuilder) -> RequestBuilder) -> Result<Response, HttpError> {
+        let asked = || with(self.client.get(url.clone()));
+        let Some(credentials) = self.credentials.as_ref().filter(|_| url.origin() == self.base.origin()) else {
+            return asked().send().await.map_err(transport);
+        };
+        let (mut other_nonces, mut other_tokens) = (1, 1);
+        loop {
+            let shown = credentials.authorise(&Method::GET, url).await.map_err(HttpError::NoToken)?;
+            let response = asked().headers(shown.headers.clone()).send().await.map_err(transport)?;
+            let (reason, left) = match credentials.answered(&shown, response.status().as_u16(), response.headers()) {
+                Again::No => return Ok(response),
+                Again::WithNonce => ("nonce", &mut other_nonces),
+                Again::WithToken => ("token-not-taken", &mut other_tokens),
+            };
+            if *left == 0 {
+                return Ok(response);
+            }
+            *left -= 1;
+            self.telemetry.retried(&self.source, reason);
+            self.pace.turn().await;
         }
-        let response = request.send().await.map_err(transport)?;
+    }
+
+    async fn attempt(&self, url: &Url, etag: Option<&str>, bytes_max: usize) -> Result<Answer, HttpError> {
+        let response =
+            self.send(url, |request| etag.into_iter().fold(request, |request, etag| request.header(IF_NONE_MATCH, etag))).await?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             self.heed_retry_after(&response);
@@ -220,7 +243,7 @@ async fn pump(mut response: Response, stall: Duration, pieces: mpsc::Sender<io::
     }
 }
 
-async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
+pub(crate) async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
         if body.len() + chunk.len() > bytes_max {
@@ -239,6 +262,18 @@ fn header(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
+/// A client for what is at an address, with this producer's name and limits.
+pub(crate) fn builder(config: &ProducerConfig, base: &Url) -> ClientBuilder {
+    // The first one wins; whoever was first chose the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder()
+        .user_agent(&config.user_agent)
+        .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
+        .timeout(Duration::from_millis(config.request_timeout_ms));
+    // A proxy can't reach what only this machine has.
+    if is_loopback(base) { builder.no_proxy() } else { builder }
+}
+
 fn same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let origin =
         attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default()));
@@ -247,7 +282,7 @@ fn same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
     if origin == target && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -1,7 +1,7 @@
 //! Producers: follow a registry's feeds and publish every change exactly once.
 //!
 //! Cast: [`run`] follows Enhetsregisteret, [`FeedSource`] is what a further registry implements,
-//! [`Telemetry`] counts and tells how each feed stands.
+//! [`Credentials`] says who asks where a registry wants to know, [`Telemetry`] counts and tells how each feed stands.
 //!
 //! One process, one publisher with the source's name as transactional id. At start the publisher
 //! fences older ones; then positions are read from the log; then feeds are followed. Events,
@@ -10,6 +10,7 @@
 
 mod commands;
 mod config;
+mod credentials;
 mod crossing;
 mod enhetsregisteret;
 mod error;
@@ -31,6 +32,10 @@ use ryggrad_log::{Connection, Seal};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Follow, ProducerConfig, SnapshotConfig, StartAt};
+pub use credentials::{
+    Again, Algorithm, AuthConfig, Authorisation, Credentials, CredentialsError, InvalidAnswer, InvalidKey, InvalidMetadata, IssuerKind,
+    TokenError, TokenSays, credentials,
+};
 pub use enhetsregisteret::{Enhetsregisteret, NAME as ENHETSREGISTERET};
 pub use error::{ProducerError, UpstreamError};
 pub use http::{Download, DownloadTimeouts, Http, HttpError};

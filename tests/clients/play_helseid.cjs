@@ -15,20 +15,19 @@ function keyPair(name) {
   return { public: publicKey.export({ format: 'jwk' }), private: privateKey.export({ format: 'jwk' }), pkcs8 };
 }
 
-function serve(port, { audience, scopes, keys, client, algorithms }) {
-  const { Provider } = require('oidc-provider');
+function serve(port, { audience, scopes, keys, client, algorithms, ttl_s }) {
+  const { Provider, errors } = require('oidc-provider');
   const issuer = `http://127.0.0.1:${port}`;
   const details = new WeakMap();
   // One client for each algorithm that tokens may be signed with; its name ends in it.
   const clients = algorithms.map((alg) => ({
     client_id: `klient-${alg}`,
     token_endpoint_auth_method: 'private_key_jwt',
-    token_endpoint_auth_signing_alg: 'ES256',
     dpop_bound_access_tokens: true,
     grant_types: ['client_credentials'],
     response_types: [],
     redirect_uris: [],
-    jwks: { keys: [client] },
+    jwks: { keys: client },
   }));
   const provider = new Provider(issuer, {
     clients,
@@ -49,13 +48,13 @@ function serve(port, { audience, scopes, keys, client, algorithms }) {
           scope: scopes.join(' '),
           audience,
           accessTokenFormat: 'jwt',
-          accessTokenTTL: 600,
+          accessTokenTTL: ttl_s,
           jwt: { sign: { alg: clientId.slice('klient-'.length) } },
         }),
       },
     },
     enabledJWA: {
-      clientAuthSigningAlgValues: ['ES256'],
+      clientAuthSigningAlgValues: algorithms,
       dPoPSigningAlgValues: ['PS256', 'ES256'],
     },
     assertJwtClientAuthClaimsAndHeader(ctx, claims, header) {
@@ -64,6 +63,10 @@ function serve(port, { audience, scopes, keys, client, algorithms }) {
     },
     extraTokenClaims(ctx) {
       const identifier = details.get(ctx.req)?.practitioner_role.organization.identifier;
+      // A client with one organisation: HelseID knows it.
+      if (identifier?.system === 'urn:oid:2.16.578.1.12.4.1.4.101') {
+        return { [`${prefix}orgnr_parent`]: '312345676', [`${prefix}orgnr_child`]: identifier.value };
+      }
       if (identifier?.system !== 'urn:oid:1.0.6523') return {};
       const [, , parent, child] = identifier.value.split(':');
       return { [`${prefix}orgnr_parent`]: parent, ...(child && { [`${prefix}orgnr_child`]: child }) };
@@ -71,6 +74,7 @@ function serve(port, { audience, scopes, keys, client, algorithms }) {
     formats: {
       customizers: {
         jwt(ctx, token, { payload }) {
+          if (!payload.scope) throw new errors.InvalidScope('the client has none of these scopes');
           delete payload.sub;
           payload.nbf = payload.iat;
           // Both forms are met.
@@ -79,6 +83,7 @@ function serve(port, { audience, scopes, keys, client, algorithms }) {
       },
     },
   });
+  provider.on('grant.success', () => console.log('granted'));
   provider.on('server_error', (ctx, error) => console.error(error));
   provider.on('grant.error', (ctx, error) => console.error(error));
   provider.listen(port, '127.0.0.1');

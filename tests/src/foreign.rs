@@ -1,10 +1,13 @@
 //! Programs of others: stock clients in Python and JavaScript, which `./ryggrad test` installs.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use crate::process::Process;
+use crate::{upstream, wait};
 
 /// Runs a Python client to its end; one JSON value a line of what it printed.
 pub async fn python(script: &str, arguments: &[&str], input: String) -> Vec<Value> {
@@ -16,14 +19,34 @@ pub async fn python(script: &str, arguments: &[&str], input: String) -> Vec<Valu
 
 /// The same for one in JavaScript.
 pub async fn node(script: &str, arguments: &[&str], input: String) -> Vec<Value> {
-    let modules = std::env::var_os("RYGGRAD_TEST_NODE").expect("run the tests with ./ryggrad test, which installs the JavaScript clients");
     let mut command = Command::new("node");
-    command.env("NODE_PATH", Path::new(&modules).join("node_modules"));
+    command.env("NODE_PATH", node_modules());
     run(command, script, arguments, input).await
 }
 
+/// Starts an issuer in JavaScript on a port, with settings in a file in the folder; once it answers.
+pub async fn serve(script: &str, folder: &Path, port: u16, settings: &Value) -> Process {
+    let file = folder.join("settings.json");
+    std::fs::write(&file, settings.to_string()).expect("settings");
+    let mut command = Command::new("node");
+    command.arg(scripts().join(script)).arg("serve").arg(port.to_string()).arg(&file);
+    let process = Process::run_with(folder, "issuer", command, &[("NODE_PATH", node_modules())]);
+    let address = format!("http://127.0.0.1:{port}/.well-known/openid-configuration");
+    wait::until("the issuer answers", 30, || async { upstream::client().get(&address).send().await.ok() }).await;
+    process
+}
+
+fn node_modules() -> PathBuf {
+    let modules = std::env::var_os("RYGGRAD_TEST_NODE").expect("run the tests with ./ryggrad test, which installs the JavaScript clients");
+    Path::new(&modules).join("node_modules")
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
 async fn run(mut command: Command, script: &str, arguments: &[&str], input: String) -> Vec<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
+    let script = scripts().join(script);
     command.arg(&script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = move || {
         let mut child = command.spawn().expect("the client starts");

@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::Client;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
@@ -20,7 +20,6 @@ use uuid::Uuid;
 
 use crate::foreign;
 use crate::process::{Process, free_port};
-use crate::wait;
 
 /// The API's name at the issuer.
 pub const AUDIENCE: &str = "nhn:hendelser";
@@ -67,7 +66,31 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// The public half of the pair for an algorithm, as a client registers it: by the name of its kind.
+    pub fn registered(&self, alg: &str) -> Value {
+        let mut jwk = self.pair(alg).jwk;
+        let kind = jwk["crv"].as_str().or(jwk["kty"].as_str()).expect("a kind");
+        jwk["kid"] = json!(format!("klient-{kind}"));
+        jwk
+    }
+}
+
 impl KeyPair {
+    /// The private half as a JWK, named.
+    pub fn private_jwk(&self, kid: &str) -> String {
+        let mut jwk = self.private.clone();
+        jwk["kid"] = json!(kid);
+        jwk.to_string()
+    }
+
+    /// The private half in PKCS #8, as PEM.
+    pub fn private_pem(&self) -> String {
+        let text = STANDARD.encode(&self.pkcs8);
+        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("base64")).collect();
+        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+    }
+
     /// The thumbprint of RFC 7638.
     pub fn thumbprint(&self) -> String {
         let members = ["crv", "e", "kty", "n", "x", "y"].into_iter().filter(|name| self.jwk.get(name).is_some());
@@ -125,14 +148,20 @@ pub struct HelseId {
     port: u16,
     client: Keys,
     scopes: Vec<String>,
+    ttl_s: u32,
 }
 
 impl HelseId {
     /// A provider with these keys, known to it by the names of their algorithms with something behind.
     pub async fn start(issuer: &Keys, client: &Keys) -> Self {
+        Self::start_with(issuer, client, 600).await
+    }
+
+    /// The same with tokens of another length.
+    pub async fn start_with(issuer: &Keys, client: &Keys, ttl_s: u32) -> Self {
         let scopes = ["subscribe", "publish", "operate", "audit"].map(|role| format!("{AUDIENCE}/{role}")).to_vec();
         let folder = tempfile::tempdir().expect("a folder");
-        let mut helseid = Self { process: None, folder, port: free_port(), client: client.clone(), scopes };
+        let mut helseid = Self { process: None, folder, port: free_port(), client: client.clone(), scopes, ttl_s };
         helseid.run(issuer, "1").await;
         helseid
     }
@@ -147,25 +176,12 @@ impl HelseId {
             jwk["use"] = json!("sig");
             jwk
         };
+        let client = ["ES256", "ES384", "RS256"].map(|alg| self.client.registered(alg));
         let settings = json!({
             "audience": AUDIENCE, "scopes": self.scopes, "algorithms": ALGORITHMS, "keys": ALGORITHMS.iter().map(key).collect::<Vec<_>>(),
-            "client": self.client.pair("ES256").jwk,
+            "client": client, "ttl_s": self.ttl_s,
         });
-        let file = self.folder.path().join("settings.json");
-        std::fs::write(&file, settings.to_string()).expect("settings");
-        let modules =
-            std::env::var_os("RYGGRAD_TEST_NODE").expect("run the tests with ./ryggrad test, which installs the JavaScript clients");
-        let mut command = std::process::Command::new("node");
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/play_helseid.cjs");
-        command.arg(script).arg("serve").arg(self.port.to_string()).arg(&file);
-        self.process = Some(Process::run_with(
-            self.folder.path(),
-            "helseid",
-            command,
-            &[("NODE_PATH", std::path::Path::new(&modules).join("node_modules"))],
-        ));
-        let address = format!("{}/.well-known/openid-configuration", self.issuer());
-        wait::until("the provider answers", 30, || async { crate::upstream::client().get(&address).send().await.ok() }).await;
+        self.process = Some(foreign::serve("play_helseid.cjs", self.folder.path(), self.port, &settings).await);
     }
 
     /// Ends it, as an outage does.
@@ -178,6 +194,11 @@ impl HelseId {
     /// Its name.
     pub fn issuer(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// How many tokens it has given.
+    pub fn granted(&self) -> usize {
+        self.said().lines().filter(|line| *line == "granted").count()
     }
 
     /// What it has said, for who wonders.

@@ -245,6 +245,12 @@ fn nothing_is_left_unfinished() -> Result<()> {
 }
 
 #[test]
+fn no_file_is_empty() -> Result<()> {
+    let empty = text_files()?.into_iter().filter(|file| file.text.trim().is_empty()).map(|file| file.path);
+    none("a file has something to say", &empty.collect::<Vec<_>>())
+}
+
+#[test]
 fn names_say_what_is_inside() -> Result<()> {
     let mut offenders = Vec::new();
     for file in &text_files()? {

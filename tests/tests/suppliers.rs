@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use reqwest::Method;
+use ryggrad_log::Appender;
+use ryggrad_schemas::EncodedRecord;
+use ryggrad_schemas::catalogue::topics::DELEGATIONS;
 use ryggrad_tests::bridge::Caller;
 use ryggrad_tests::channels::Socket;
 use ryggrad_tests::events::{CE_TYPE, Events, key};
 use ryggrad_tests::process::command;
 use ryggrad_tests::receiver::Receiver;
 use ryggrad_tests::scenario::{OPERATOR_TOKEN, ORGANISATION, OTHER_ORGANISATION, Scenario};
+use ryggrad_tests::topic::read_all;
 use ryggrad_tests::wait;
 use serde_json::{Value, json};
 
@@ -287,6 +291,75 @@ async fn a_supplier_subscribes_to_what_was_delegated_alone() {
     assert_eq!(own.delete(&one).await.0, 204);
     assert_eq!(supplier.patch(&path, json!({"types": ["*"]})).await.0, 403);
     assert_eq!(supplier.get(&format!("{path}/events")).await.0, 200);
+}
+
+/// Of this catalogue no delegation can leave a type out: one that an operator wrote for a type to come stands in its topic.
+async fn narrow(scenario: &Scenario, delegation: &str) {
+    let id = delegation.rsplit('/').next().unwrap();
+    let kept = read_all(&scenario.connection(), DELEGATIONS).await.into_iter().rfind(|record| record.key.as_deref() == Some(id)).unwrap();
+    let text = String::from_utf8(kept.value.unwrap()).unwrap();
+    assert!(text.contains("no.ryggrad.*"), "{text}");
+    let record = EncodedRecord {
+        topic: DELEGATIONS.to_owned(),
+        partition: Some(kept.partition),
+        key: id.to_owned(),
+        value: Some(text.replace("no.ryggrad.*", "no.ryggrad.senere.*").into_bytes()),
+        headers: kept.headers,
+    };
+    Appender::new(&scenario.connection(), 10_000).unwrap().append(&record).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_a_type_that_is_delegated_no_more_is_as_if_there_were_none() {
+    let scenario = Scenario::start().await;
+    let mut events = Events::start(&scenario.connection()).await;
+    let mut bridge = scenario.bridge(&[]);
+    let operator = scenario.operator().await;
+    let (own, receiver) = (scenario.subscriber(ORGANISATION).await, Receiver::start().await);
+    let supplier = issue(&operator, ORGANISATION, SUPPLIER).await;
+    let of_type = delegate(&own, SUPPLIER, json!([CE_TYPE])).await;
+    let of_others = delegate(&own, SUPPLIER, json!(["no.ryggrad.*"])).await;
+    let posted = json!({"types": [CE_TYPE], "sink": receiver.sink(), "verify": "none"});
+    let posted = make(&supplier, SUBSCRIPTIONS, posted).await;
+    let fetched = make(&supplier, SUBSCRIPTIONS, json!({"types": [CE_TYPE], "channel": "pull"})).await;
+    let control = make(&own, SUBSCRIPTIONS, json!({"types": [CE_TYPE], "channel": "pull"})).await;
+    bridge.kill();
+    narrow(&scenario, &of_others).await;
+    let _bridge = scenario.bridge(&[]);
+    operator.ready().await;
+
+    let numbers = async |caller: &Caller, id: &str| -> Vec<u64> {
+        let (status, body) = caller.get(&format!("{SUBSCRIPTIONS}/{id}/events?limit=100")).await;
+        assert_eq!(status, 200, "{body}");
+        let number = |event: &Value| event["deliverynumber"].as_str().unwrap().parse().unwrap();
+        body.as_array().unwrap().iter().map(number).collect()
+    };
+    let everyone_has = async |theirs: u64, owns: u64| {
+        wait::until("everyone has what is theirs", 30, || async {
+            let got: BTreeSet<u64> = receiver.received().iter().filter_map(|one| Some(one.number?.0)).collect();
+            let is_there = numbers(&own, &control).await == (1..=owns).collect::<Vec<_>>()
+                && numbers(&supplier, &fetched).await == (1..=theirs).collect::<Vec<_>>()
+                && got == (1..=theirs).collect();
+            is_there.then_some(())
+        })
+        .await;
+    };
+    events.publish((0..5).map(key)).await;
+    everyone_has(5, 5).await;
+    assert_eq!(own.delete(&of_type).await.0, 204);
+    let kept_out = events.publish((5..10).map(key)).await;
+    let kept_out: BTreeSet<String> = kept_out.into_iter().map(|published| published.event["id"].as_str().unwrap().to_owned()).collect();
+    everyone_has(5, 10).await;
+    for id in [&posted, &fetched] {
+        let status = operator.status(id).await.unwrap();
+        let pending = if *id == posted { 0 } else { 5 };
+        assert_eq!((&status["withheld_by"], &status["pending"]), (&Value::Null, &json!(pending)), "{status}");
+    }
+    delegate(&own, SUPPLIER, json!([CE_TYPE])).await;
+    events.publish((10..12).map(key)).await;
+    // No number was used up, and what was kept out does not come later.
+    everyone_has(7, 12).await;
+    assert!(receiver.received().iter().all(|one| !one.is_void() && !kept_out.contains(one.event["id"].as_str().unwrap())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! A replay beside its subscription: together they ask no more of a receiver than the subscription alone.
 
+#![allow(clippy::panic, reason = "a test may fail loudly")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ fn newcomer(from: i64, attempts_per_minute_max: u32, replay: Option<MemberId>) -
     Newcomer {
         held: false,
         wish: Wish {
-            caller: Caller::new("312345676".parse().unwrap(), None),
+            caller: Caller::new("312345676".parse().unwrap_or_else(|why| panic!("{why}")), None),
             types: vec!["a.*".to_owned()],
             filters: None,
             watch_list: None,

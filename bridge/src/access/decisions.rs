@@ -15,7 +15,6 @@ use ryggrad_schemas::catalogue::{DataClass, EventType};
 /// The facts, and what they are asked about.
 pub struct Decisions {
     facts: RwLock<Facts>,
-    catalogue: &'static Catalogue,
     /// By topic number, what it carries.
     carried: Vec<Option<&'static EventType>>,
 }
@@ -30,7 +29,7 @@ impl Decisions {
                 carried[usize::from(topic.id)] = Some(event);
             }
         }
-        Self { facts: RwLock::default(), catalogue, carried }
+        Self { facts: RwLock::default(), carried }
     }
 
     /// Whether a record must not go to this one, as of now; what stops all that goes there aside.

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bridge;
 pub mod completions;
 pub mod consume;
+pub mod credentials;
 pub mod filter;
 pub mod frame;
 mod input;

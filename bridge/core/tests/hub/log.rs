@@ -185,13 +185,16 @@ impl Log {
     }
 }
 
+/// Whom a record was denied to, or not.
+type Verdicts = BTreeMap<(usize, Place, i64), bool>;
+
 /// What the shell knows of removals and of who may not have what, as the hub asks for it.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     removed: Arc<Mutex<BTreeMap<(Place, String), i64>>>,
     denied: Denied,
     /// Verdicts that are never looked at again: a planted bug.
-    remembered: Option<Arc<Mutex<BTreeMap<(usize, Place, i64), bool>>>>,
+    remembered: Option<Arc<Mutex<Verdicts>>>,
 }
 
 /// Those whom subscriptions are for.
