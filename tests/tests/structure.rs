@@ -287,6 +287,20 @@ fn no_file_knows_the_machine_it_was_written_on() -> Result<()> {
 }
 
 #[test]
+fn the_threat_model_names_tests_that_there_are() -> Result<()> {
+    let files = text_files()?;
+    let model = files.iter().find(|file| file.path == "docs/THREATS.md").context("there is no threat model")?;
+    let named: Vec<(&str, &str)> = model.text.split('`').filter_map(|word| word.split_once("::")).collect();
+    ensure!(!named.is_empty(), "the threat model names no test");
+    let is_there = |(file, function): &(&str, &str)| {
+        let (file, function) = (format!("/{file}.rs"), format!("fn {function}"));
+        files.iter().any(|one| one.path.ends_with(&file) && one.text.contains(&function))
+    };
+    let gone: Vec<String> = named.iter().filter(|named| !is_there(named)).map(|(file, function)| format!("{file}::{function}")).collect();
+    none("the threat model names tests that there are", &gone)
+}
+
+#[test]
 fn the_rules_have_teeth() {
     assert!(may_know("ryggrad-bridge", "ryggrad-schemas") && may_know(TESTS, "ryggrad-bridge"));
     assert!(!may_know("ryggrad-log", "ryggrad-store") && !may_know("ryggrad-schemas", "ryggrad-log"));

@@ -336,7 +336,7 @@ async fn an_event_of_a_type_that_is_delegated_no_more_is_as_if_there_were_none()
     };
     let everyone_has = async |theirs: u64, owns: u64| {
         wait::until("everyone has what is theirs", 30, || async {
-            let got: BTreeSet<u64> = receiver.received().iter().filter_map(|one| Some(one.number?.0)).collect();
+            let got: BTreeSet<u64> = receiver.received().iter().filter_map(|one| Some(one.number?.1)).collect();
             let is_there = numbers(&own, &control).await == (1..=owns).collect::<Vec<_>>()
                 && numbers(&supplier, &fetched).await == (1..=theirs).collect::<Vec<_>>()
                 && got == (1..=theirs).collect();
