@@ -95,8 +95,7 @@ impl Selection {
     /// What a subscription gets, and of that only what passes `narrowing` too.
     pub fn of(subscription: &Subscription, narrowing: Option<Filters>) -> Self {
         let filters = subscription.filters.iter().cloned().chain(narrowing).collect();
-        let caller = Caller::new(subscription.organisation, subscription.supplier);
-        Self { caller, types: subscription.types.clone(), watch_list: subscription.watch_list, filters }
+        Self { caller: subscription.caller(), types: subscription.types.clone(), watch_list: subscription.watch_list, filters }
     }
 
     fn wants(&self, context: &Context, record: &Record) -> bool {

@@ -49,7 +49,7 @@ pub struct Token {
 impl Token {
     /// Whom its bearer is.
     pub fn caller(&self) -> Caller {
-        Caller { organisation: self.organisation, supplier: self.supplier }
+        Caller::new(self.organisation, self.supplier)
     }
 }
 

@@ -260,6 +260,8 @@ impl Catalogue {
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         duplicates("event type", self.events.iter().map(|event| event.ce_type.clone()), &mut faults);
+        // A topic's class is that of its one type.
+        duplicates("event's topic", self.events.iter().map(|event| event.topic.clone()), &mut faults);
         duplicates("topic", self.topics.iter().map(|topic| topic.name.clone()), &mut faults);
         duplicates("topic id", self.topics.iter().map(|topic| topic.id.to_string()), &mut faults);
         duplicates("source", self.sources.iter().map(|source| source.name.clone()), &mut faults);

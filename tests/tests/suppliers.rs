@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use ryggrad_log::Appender;
@@ -435,6 +436,30 @@ async fn one_endpoint_serves_many_and_every_delivery_says_for_whom_it_is() {
         let hello = Socket::open(caller, &id, "ryggrad.v1", "").await.unwrap().next().await.unwrap();
         assert_eq!((&hello["organisation"], &hello["supplier"]), (&json!(organisation), &json!(supplier)), "{hello}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let scenario = Scenario::start().await;
+    let mut events = Events::start(&scenario.connection()).await;
+    let _bridge = scenario.bridge(&[]);
+    let (operator, own) = (scenario.operator().await, scenario.subscriber(ORGANISATION).await);
+    delegate(&own, SUPPLIER, json!([CE_TYPE])).await;
+    let supplier = issue(&operator, ORGANISATION, SUPPLIER).await;
+    let id = make(&supplier, SUBSCRIPTIONS, json!({"types": [CE_TYPE], "channel": "pull"})).await;
+    let mut stream = supplier.stream(&format!("{SUBSCRIPTIONS}/{id}/events")).await.unwrap();
+    events.publish([key(1)]).await;
+    let first = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await.unwrap().unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains(CE_TYPE));
+    let token = supplier.token().split('_').nth(1).unwrap().to_owned();
+    assert_eq!(operator.delete(&format!("/v1/tokens/{token}")).await.0, 204);
+    let revoked = Instant::now();
+    events.publish([key(2)]).await;
+    // What comes within the second may still be there, and then it ends; it does not break off.
+    let ends = async { while stream.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), ends).await.unwrap();
+    println!("the stream ended {} ms after its token", revoked.elapsed().as_millis());
+    assert_eq!(own.get(&format!("{SUBSCRIPTIONS}/{id}")).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The decision as everything that delivers asks for it: may this event go to this one, now?
 //!
-//! Asked when a record is read, when it leaves the hub and right before it is sent. What anyone may have costs one
-//! look at the topic. Must never take a protected record for an open one because of what the record says of
+//! Asked when a record is read, when it leaves the hub or is fetched, and right before it is posted. What anyone may
+//! have costs one look at the topic. Must never take a protected record for an open one because of what the record says of
 //! itself: its topic tells.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

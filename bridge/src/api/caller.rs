@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::Shared;
 use crate::access::Access;
 use crate::problem::Problem;
+use crate::subscriptions::Subscriptions;
 use crate::trust::Trust;
 
 /// The caller of a request.
@@ -175,8 +176,16 @@ impl Standing {
         }
     }
 
+    /// Whether it still sees a subscription.
+    pub(super) async fn sees(&self, shared: &Shared, subscriptions: &Subscriptions, id: Uuid) -> bool {
+        match self.caller(shared).await.map(|caller| caller.sight()) {
+            Some(Ok(sight)) => subscriptions.get(sight, id).await.is_some(),
+            Some(Err(_)) | None => false,
+        }
+    }
+
     /// Who this is now, if it is anyone still.
-    pub(super) async fn caller(&self, shared: &Shared) -> Option<Caller> {
+    async fn caller(&self, shared: &Shared) -> Option<Caller> {
         match self {
             Self::Local(header) => local(shared, Some(header.expose_secret())).await.ok(),
             Self::Issued(caller) => {

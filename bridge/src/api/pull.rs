@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::caller::Caller;
+use super::caller::{Caller, Standing};
 use super::page::LIMIT_MAX;
 use super::query::Query;
 use super::sent::Sent;
@@ -40,6 +40,8 @@ const LIMIT_DEFAULT: u64 = 100;
 /// Longest wait for the first event.
 const WAIT_S_MAX: u64 = 60;
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often a stream looks whether its receiver may have it still, and what was fetched for it.
+const LOOKED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a request asks for.
 struct Asked {
@@ -57,6 +59,7 @@ pub async fn events(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Problem> {
     let ready = shared.ready()?;
+    let standing = Standing::of(caller.clone(), &headers);
     let subscription = run_fetched(ready, caller, id).await?;
     not_held(ready, &subscription)?;
     let streamed = accepts_stream(&headers);
@@ -64,7 +67,7 @@ pub async fn events(
     take(ready, subscription.id, asked.after).await?;
     let named = named(&subscription);
     if streamed {
-        let state = Feed::new(&ready.subscriptions, &subscription, asked.after.map(|cursor| cursor.number)).await;
+        let state = Feed::new(&shared, standing, &ready.subscriptions, &subscription, asked.after.map(|cursor| cursor.number)).await;
         let stream = Sse::new(state.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat"));
         return Ok((named, stream).into_response());
     }
@@ -168,6 +171,9 @@ pub(super) async fn changed(news: &mut Option<watch::Receiver<u64>>) {
 
 /// A stream of events that goes on until either side ends it.
 struct Feed {
+    shared: Arc<Shared>,
+    standing: Standing,
+    looked_at: Instant,
     subscriptions: Arc<Subscriptions>,
     id: Uuid,
     hold: Arc<Hold>,
@@ -178,10 +184,17 @@ struct Feed {
 }
 
 impl Feed {
-    async fn new(subscriptions: &Arc<Subscriptions>, subscription: &Subscription, sent: Option<u64>) -> Self {
+    async fn new(
+        shared: &Arc<Shared>,
+        standing: Standing,
+        subscriptions: &Arc<Subscriptions>,
+        subscription: &Subscription,
+        sent: Option<u64>,
+    ) -> Self {
         let (id, hold) = (subscription.id, subscriptions.hold(subscription));
         let news = subscriptions.available(id).await;
-        Self { subscriptions: Arc::clone(subscriptions), id, hold, sent, epoch: None, waiting: Vec::new().into_iter(), news }
+        let (shared, subscriptions, waiting) = (Arc::clone(shared), Arc::clone(subscriptions), Vec::new().into_iter());
+        Self { shared, standing, looked_at: Instant::now(), subscriptions, id, hold, sent, epoch: None, waiting, news }
     }
 
     fn events(self) -> impl Stream<Item = Result<Event, axum::Error>> {
@@ -196,12 +209,20 @@ impl Feed {
     }
 
     /// The next event; `None` where the stream ends: the subscription is gone, its numbers begin
-    /// anew, its receiver is stopped, or the bridge stops. Whoever comes back is told which.
+    /// anew, its receiver is stopped or may not see it any more, or the bridge stops. Whoever comes back is told which.
     async fn next(&mut self) -> Option<(u64, Bytes)> {
         let stopping = self.subscriptions.stopping();
         loop {
             if self.hold.is_set() {
                 return None;
+            }
+            if self.looked_at.elapsed() >= LOOKED_AFTER {
+                if !self.standing.sees(&self.shared, &self.subscriptions, self.id).await {
+                    return None;
+                }
+                // What was fetched before may have to stay by now: the receiver is slow, or nothing came.
+                self.waiting = Vec::new().into_iter();
+                self.looked_at = Instant::now();
             }
             if let Some((number, event)) = self.waiting.next() {
                 self.sent = Some(number);
@@ -221,6 +242,7 @@ impl Feed {
             self.news.as_ref()?;
             tokio::select! {
                 () = changed(&mut self.news) => {}
+                () = tokio::time::sleep(LOOKED_AFTER) => {}
                 () = self.hold.set() => return None,
                 () = stopping.cancelled() => return None,
             }

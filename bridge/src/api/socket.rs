@@ -172,7 +172,7 @@ impl Connection {
                 () = changed(&mut news) => {}
                 _ = ticks.tick() => {
                     self.step(Input::Tick, &mut actions);
-                    if self.authorised().await.is_none() {
+                    if !self.standing.sees(&self.shared, &self.subscriptions, self.id).await {
                         return Ok(Close::Unauthorised);
                     }
                 }
@@ -299,12 +299,6 @@ impl Connection {
 
     fn cursor(&self, number: u64) -> String {
         self.subscriptions.cursor_key().encode(self.id, PullCursor { epoch: self.epoch, number })
-    }
-
-    /// Whether whoever opened the connection might open it now.
-    async fn authorised(&self) -> Option<()> {
-        let caller = self.standing.caller(&self.shared).await?;
-        self.subscriptions.get(caller.sight().ok()?, self.id).await.map(|_| ())
     }
 }
 

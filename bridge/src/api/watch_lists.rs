@@ -162,6 +162,7 @@ pub fn describe(contract: &mut Contract) {
     let (one, keys) = ("/v1/watch-lists/{id}", "/v1/watch-lists/{id}/keys");
     let create = operation("post", "/v1/watch-lists", "createWatchList", "Makes a watch list without keys")
         .rule(Rule::Needs(Role::Subscribe))
+        .refuses(&[Code::Stopped])
         .about("The operator's own token speaks for no organisation, and is refused.")
         .takes("NewWatchList")
         .answers(201, "Made.", "WatchList")
@@ -172,10 +173,11 @@ pub fn describe(contract: &mut Contract) {
     let show = operation("get", one, "showWatchList", "Shows a watch list, without its keys");
     contract.add(show.answers(200, "The list.", "WatchList"));
     let patch = operation("patch", one, "describeWatchList", "Changes the description by a JSON merge patch (RFC 7386)");
+    let patch = patch.refuses(&[Code::Stopped]);
     contract.add(patch.takes_as("application/merge-patch+json", "WatchListPatch").answers(200, "As it is now.", "WatchList"));
     let delete = operation("delete", one, "deleteWatchList", "Deletes a watch list that no subscription uses").refuses(&[Code::InUse]);
     contract.add(delete.answers_nothing(204, "It is gone."));
-    let owner = |operation: Operation| operation.rule(Rule::Needs(Role::Subscribe)).refuses(&[Code::Limit]);
+    let owner = |operation: Operation| operation.rule(Rule::Needs(Role::Subscribe)).refuses(&[Code::Limit, Code::Stopped]);
     let change = owner(operation("post", keys, "changeWatchListKeys", "Adds keys and takes out others"));
     contract.add(change.takes("WatchListChange").answers(200, "In force.", "WatchList"));
     let replace = owner(operation("put", keys, "replaceWatchListKeys", "Replaces all keys in one step"));

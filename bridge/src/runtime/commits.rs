@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::{Cursor, Place};
 use ryggrad_bridge_core::hub::{Commit, MemberId, Newcomer, Wish};
 use ryggrad_bridge_core::machine::{Limits, Mode, Numbering, Policy};
@@ -60,7 +59,7 @@ pub(super) fn wish(subscription: &Subscription, mode: Mode, config: &BridgeConfi
     let fetches = subscription.channel.is_fetched();
     let delivery = &subscription.delivery;
     Wish {
-        caller: Caller::new(subscription.organisation, subscription.supplier),
+        caller: subscription.caller(),
         types: subscription.types.clone(),
         filters: subscription.filters.clone(),
         watch_list: subscription.watch_list,

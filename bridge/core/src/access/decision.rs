@@ -195,12 +195,19 @@ impl Reason {
 /// A rule: whether it withholds, and why.
 type Rule = fn(&Case<'_>) -> Option<Reason>;
 
-/// In the order in which what is missing would be put right.
-const RULES: [Rule; 8] = [unit, standing, supplier, admission, grounds, attribution, grant, person];
+/// What a caller must be, in the order in which what is missing would be put right.
+const OF_CALLER: [Rule; 3] = [unit, standing, supplier];
+
+/// What must hold for the event, likewise.
+const OF_EVENT: [Rule; 5] = [admission, grounds, attribution, grant, person];
+
+fn reasons(case: &Case<'_>) -> impl Iterator<Item = Reason> {
+    OF_CALLER.iter().chain(&OF_EVENT).filter_map(|rule| rule(case))
+}
 
 /// Decides. For what no rule withholds, the widest view that was granted.
 pub fn authorise<'a>(case: &Case<'a>) -> Verdict<'a> {
-    if let Some(reason) = RULES.iter().find_map(|rule| rule(case)) {
+    if let Some(reason) = reasons(case).next() {
         return Verdict::Withhold(reason);
     }
     let with_addresses = !is_protected(case) || case.protection == Protection::None;
@@ -215,7 +222,7 @@ fn view<'a>(case: &Case<'a>) -> Option<&'a str> {
 
 /// Everything that stands in the way, one reason a rule: what an organisation lacks.
 pub fn shortcomings(case: &Case<'_>) -> Vec<Reason> {
-    RULES.iter().filter_map(|rule| rule(case)).collect()
+    reasons(case).collect()
 }
 
 /// What stops a caller now, whatever the event. The first of what every decision would say.
@@ -223,15 +230,11 @@ pub fn stopped(party: &Party<'_>) -> Option<Reason> {
     gone(party).or_else(|| barred(party)).or_else(|| supplier_stopped(party)).or_else(|| undelegated(party, |_| true))
 }
 
-/// What keeps this one event from a caller who is not stopped. Whoever is stopped waits, and the event with it.
+/// What keeps this one event from a caller, what stops the caller aside: whoever is stopped waits, and with it what
+/// nothing else keeps back.
 pub fn denied(case: &Case<'_>) -> Option<Reason> {
-    if stopped(&case.party).is_some() {
-        return None;
-    }
-    match authorise(case) {
-        Verdict::Withhold(reason) => Some(reason),
-        Verdict::Deliver(_) => None,
-    }
+    let of_type = if delegated(&case.party) { undelegated_type(case) } else { None };
+    of_type.or_else(|| OF_EVENT.iter().find_map(|rule| rule(case)))
 }
 
 /// Whether anything lets a caller act now, of whatever type.
@@ -260,8 +263,11 @@ fn standing(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn supplier(case: &Case<'_>) -> Option<Reason> {
-    let of_type = |delegation: &Delegation| covers(&delegation.types, case.event.ce_type);
-    supplier_stopped(&case.party).or_else(|| undelegated(&case.party, of_type))
+    supplier_stopped(&case.party).or_else(|| undelegated_type(case))
+}
+
+fn undelegated_type(case: &Case<'_>) -> Option<Reason> {
+    undelegated(&case.party, |delegation| covers(&delegation.types, case.event.ce_type))
 }
 
 fn gone(party: &Party<'_>) -> Option<Reason> {

@@ -202,7 +202,7 @@ impl Facts {
         stopped(&self.party(caller, now))
     }
 
-    /// What keeps this one event from a caller as of now, if nothing stops that caller altogether.
+    /// What keeps this one event from a caller as of now, what stops the caller aside.
     pub fn denied(&self, caller: Caller, event: Event<'_>, now: Timestamp) -> Option<Reason> {
         denied(&self.case(caller, event, now))
     }

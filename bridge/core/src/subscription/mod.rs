@@ -132,7 +132,7 @@ pub struct Subscription {
 impl Subscription {
     /// Whom it is for.
     pub fn caller(&self) -> Caller {
-        Caller { organisation: self.organisation, supplier: self.supplier }
+        Caller::new(self.organisation, self.supplier)
     }
 
     /// Headers that tell a receiver which subscription of whom events come by: one endpoint may serve many.

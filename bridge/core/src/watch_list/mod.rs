@@ -47,7 +47,7 @@ pub struct WatchList {
 impl WatchList {
     /// Whom it is for.
     pub fn caller(&self) -> Caller {
-        Caller { organisation: self.organisation, supplier: self.supplier }
+        Caller::new(self.organisation, self.supplier)
     }
 
     /// What its owner, and operators, may see.

@@ -217,6 +217,13 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
                 let covered = if uncovered.is_empty() { "covered" } else { "uncovered" };
                 *seen.entry(format!("types: {covered}{}", if caller.supplier.is_some() { ", by a supplier" } else { "" })).or_default() +=
                     1;
+                // What stops the caller aside, the same stands in the way.
+                let for_others = facts.delegated(caller, now) && !naive.covers(caller, ce_type, now);
+                let of_event = lacks.iter().find(|reason| !Reason::STOPPING.contains(reason)).copied();
+                let expected = if for_others { Some(Reason::NotDelegated) } else { of_event };
+                assert_eq!(facts.denied(caller, event, now), expected, "step {step}: {caller:?}, {event:?}, {now}\n{again}");
+                let waits = if stopped.is_some() && expected.is_none() { "waits" } else { "goes or never comes" };
+                *seen.entry(format!("denied: {waits}")).or_default() += 1;
                 // Whoever is stopped gets nothing of any type, for that very reason.
                 let says = if let Verdict::Withhold(reason) = found { Some(reason) } else { None };
                 assert!(stopped.is_none_or(|reason| says == Some(reason) && Reason::STOPPING.contains(&reason)), "{says:?}\n{again}");
@@ -235,6 +242,7 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
         ("Open", vec!["full"]),
         ("stopped", stops.to_vec()),
         ("stopped", vec!["by nothing"]),
+        ("denied", vec!["waits", "goes or never comes"]),
         ("types", vec!["covered", "covered, by a supplier", "uncovered, by a supplier"]),
     ]
     .into_iter()
