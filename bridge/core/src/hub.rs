@@ -228,9 +228,11 @@ impl Hub {
         let Some(member) = self.members.get(&id).filter(|member| !member.machine.is_held()) else { return Vec::new() };
         let mut parcels: Vec<Parcel> = member.machine.available(after).take(limit).map(|delivery| member.parcel(delivery)).collect();
         // The last look before they leave, as in `begin`.
-        let shown = parcels.iter().position(|parcel| self.stays(member, parcel)).unwrap_or(parcels.len());
         let staying = self.staying(member, &parcels);
-        parcels.truncate(shown);
+        if let Some(first) = staying.last() {
+            let shown = parcels.iter().take_while(|parcel| (parcel.delivery.place, parcel.delivery.offset) != *first).count();
+            parcels.truncate(shown);
+        }
         self.withhold_all(now_ms, id, staying, actions);
         self.settle_down(now_ms, actions);
         parcels
@@ -484,7 +486,8 @@ impl Hub {
             && let Some(member) = self.members.get(&id).filter(|member| member.machine.may_attempt(now_ms))
         {
             let parcels: Vec<Parcel> = deliveries.into_iter().map(|delivery| member.parcel(delivery)).collect();
-            if !parcels.iter().any(|parcel| self.stays(member, parcel)) {
+            let staying = self.staying(member, &parcels);
+            if staying.is_empty() {
                 actions.push(Action::Attempt { member: id, address, attempt, parcels });
                 return;
             }
@@ -492,7 +495,6 @@ impl Hub {
                 outcome = Outcome::Withheld;
             } else {
                 // The notice in its place leaves when it is on disk: somebody may be let have the event again. The others go on.
-                let staying = self.staying(member, &parcels);
                 self.withhold_all(now_ms, id, staying, actions);
             }
         }
@@ -500,15 +502,10 @@ impl Hub {
         self.drive(now_ms, id, machine::Input::Attempted { attempt, outcome, entropy: 0 }, actions);
     }
 
-    /// Whether what was about to leave must not.
-    fn stays(&self, member: &Member, parcel: &Parcel) -> bool {
-        parcel.record.as_ref().is_some_and(|record| self.guard.stops(member.wish.caller, record))
-    }
-
-    /// All that must not, from behind.
+    /// What was about to leave and must not, from behind. Asked once for each: the answer may be another the next moment.
     fn staying(&self, member: &Member, parcels: &[Parcel]) -> Vec<(Place, i64)> {
-        let staying = parcels.iter().rev().filter(|parcel| self.stays(member, parcel));
-        staying.map(|parcel| (parcel.delivery.place, parcel.delivery.offset)).collect()
+        let stays = |parcel: &&Parcel| parcel.record.as_ref().is_some_and(|record| self.guard.stops(member.wish.caller, record));
+        parcels.iter().rev().filter(stays).map(|parcel| (parcel.delivery.place, parcel.delivery.offset)).collect()
     }
 
     fn withhold_all(&mut self, now_ms: u64, id: MemberId, staying: Vec<(Place, i64)>, actions: &mut Vec<Action>) {
