@@ -120,6 +120,10 @@ pub struct BridgeConfig {
     pub access_facts_per_organisation_max: usize,
     /// Changes of these that the API shows, the newest; the topic keeps all for five years.
     pub access_history_shown_max: usize,
+    /// How long an intent may wait for Kafka's acknowledgement before its delivery is put off.
+    pub disclosure_timeout_ms: u64,
+    /// How long records of disclosures are kept; said of each controller's topic when that is made.
+    pub disclosures_retention_ms: u64,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
     /// Idempotency keys of one organisation in a day.
@@ -188,6 +192,9 @@ impl Default for BridgeConfig {
             access_facts_max: 500_000,
             access_facts_per_organisation_max: 100_000,
             access_history_shown_max: 10_000,
+            disclosure_timeout_ms: 10_000,
+            // Ten years.
+            disclosures_retention_ms: 315_576_000_000,
             removed_keys_max: 1_000_000,
             idempotency_keys_per_organisation_max: 10_000,
             idempotency_keys_max: 100_000,

@@ -18,6 +18,7 @@ pub mod channel;
 mod config;
 pub mod contract;
 mod counting;
+mod disclosures;
 mod facts;
 mod hexadecimal;
 mod lifecycle;

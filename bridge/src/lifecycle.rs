@@ -30,6 +30,7 @@ use crate::api::{Ready, Shared, router};
 use crate::channel::tls::InvalidTls;
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
+use crate::disclosures::Disclosures;
 use crate::facts::Facts;
 use crate::listening::Listening;
 use crate::removals::{Removals, TooMany};
@@ -106,6 +107,9 @@ pub enum BridgeError {
     /// The cursor store failed while the bridge was running.
     #[error("the cursor store failed; nothing is settled that is not on disk, so the bridge has stopped")]
     StoreFailed,
+    /// Kafka has refused a record of a disclosure.
+    #[error("Kafka refused a record of a disclosure; nothing is disclosed that is not recorded, so the bridge has stopped")]
+    DisclosuresFailed,
 }
 
 /// A bridge with its port bound.
@@ -177,18 +181,22 @@ async fn work(
     // The store first: whether it is ours does not depend on Kafka.
     let store = Store::open(&config.data)?.store;
     let fatal = CancellationToken::new();
+    let unrecorded = CancellationToken::new();
+    let disclosures =
+        Disclosures::start(connection, &secrets.seal, Arc::clone(&secrets.signing_key), config, telemetry.clone(), unrecorded.clone())?;
     let (stopped, mut stopped_inbox) = mpsc::channel(64);
     let (finished, mut finished_inbox) = mpsc::channel(64);
     let context = Arc::new(Context {
         connection: connection.clone(),
         catalogue: Catalogue::built_in(),
         config: config.clone(),
-        webhook: Webhook::new(config.webhook_options(config.egress_policy(&connection.bootstrap), Some(secrets.signing_key)))?,
+        webhook: Webhook::new(config.webhook_options(config.egress_policy(&connection.bootstrap), Some(Arc::clone(&secrets.signing_key))))?,
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
         decisions: Arc::new(Decisions::new(Catalogue::built_in())),
         holds: Arc::new(Holds::default()),
+        disclosures: Arc::new(disclosures),
         watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
         stopped,
@@ -243,6 +251,7 @@ async fn work(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = fatal.cancelled() => return Err(BridgeError::StoreFailed),
+            () = unrecorded.cancelled() => return Err(BridgeError::DisclosuresFailed),
             Some(ended) = following.join_next() => return Err(ended.map_or(BridgeError::RemovalsEnded, BridgeError::from)),
             Some(told) = stopped_inbox.recv() => disable(&ready.subscriptions, told).await,
             Some(replay) = finished_inbox.recv() => {
@@ -318,7 +327,14 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
     let others = Others { watch_lists: Arc::clone(&watch_lists), access: Arc::clone(&access) };
     let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, others, loaded);
-    let ready = Ready { subscriptions: Arc::new(subscriptions), tokens, access, watch_lists, answers: Arc::new(answers) };
+    let ready = Ready {
+        subscriptions: Arc::new(subscriptions),
+        tokens,
+        disclosures: Arc::clone(&context.disclosures),
+        access,
+        watch_lists,
+        answers: Arc::new(answers),
+    };
     Ok(Found { ready, stored, cursors, departures })
 }
 

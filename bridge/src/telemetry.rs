@@ -60,6 +60,14 @@ pub struct Telemetry {
     pub access_facts: Family<KindLabel, Gauge>,
     /// Changes of these.
     pub access_changes: Counter,
+    /// Records of disclosures.
+    pub disclosure_records: Counter,
+    /// How long intents wait for their acknowledgement; at most `disclosure_timeout_ms`.
+    pub disclosure_seconds: Histogram,
+    /// Deliveries put off because their intent was not acknowledged.
+    pub disclosure_failures: Counter,
+    /// Faults found in records of disclosures when they were read back.
+    pub disclosure_faults: Counter,
     /// Members suspended by the event that their unit is gone.
     pub members_suspended: Counter,
     /// Watch lists; the limit is `watch_lists_max`.
@@ -137,6 +145,10 @@ impl Telemetry {
             removed_keys: Gauge::default(),
             access_facts: Family::default(),
             access_changes: Counter::default(),
+            disclosure_records: Counter::default(),
+            disclosure_seconds: seconds(),
+            disclosure_failures: Counter::default(),
+            disclosure_faults: Counter::default(),
             members_suspended: Counter::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
@@ -186,6 +198,11 @@ impl Telemetry {
         bridge.register("removed_keys", "Keys removed for legal reasons", metrics.removed_keys.clone());
         bridge.register("access_facts", "Members, delegations, grants, relations and blocks", metrics.access_facts.clone());
         bridge.register("access_changes", "Changes of these", metrics.access_changes.clone());
+        bridge.register("disclosure_records", "Records of disclosures written", metrics.disclosure_records.clone());
+        let waited = metrics.disclosure_seconds.clone();
+        bridge.register_with_unit("disclosure", "Waiting for an intent's acknowledgement", Unit::Seconds, waited);
+        bridge.register("disclosure_failures", "Deliveries put off, their intent not acknowledged", metrics.disclosure_failures.clone());
+        bridge.register("disclosure_faults", "Faults in records of disclosures read back", metrics.disclosure_faults.clone());
         bridge.register("members_suspended", "Members suspended because their unit is gone", metrics.members_suspended.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());

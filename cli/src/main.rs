@@ -93,6 +93,9 @@ enum Command {
     /// Keeps what is about a person from receivers. For controllers
     #[command(after_help = access::persons::BLOCK_EXAMPLES)]
     Blocks(access::persons::BlockArgs),
+    /// Shows what was disclosed of protected data, and checks the records. For controllers
+    #[command(after_help = access::disclosures::EXAMPLES)]
+    Disclosures(access::disclosures::Args),
     /// Shows who has changed any of these
     #[command(after_help = access::history::EXAMPLES)]
     AccessHistory(access::history::Args),
@@ -154,6 +157,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Delegations(args) => access::delegations::run(args).await,
         Command::Grants(args) => access::grants::run(args).await,
         Command::Relations(args) => access::persons::run_relations(args).await,
+        Command::Disclosures(args) => access::disclosures::run(args).await,
         Command::Blocks(args) => access::persons::run_blocks(args).await,
         Command::AccessHistory(args) => access::history::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,

@@ -28,6 +28,23 @@ pub struct Appended {
 
 type Answer = oneshot::Sender<Result<Appended, KafkaError>>;
 
+/// The acknowledgement of a record that is on its way. Dropping it leaves the record on its way.
+pub struct Acknowledgement {
+    outcome: oneshot::Receiver<Result<Appended, KafkaError>>,
+    topic: String,
+}
+
+impl Acknowledgement {
+    /// Waits for it.
+    pub async fn wait(self) -> Result<Appended, Error> {
+        let doing = || format!("append to {}", self.topic);
+        match self.outcome.await {
+            Ok(outcome) => outcome.map_err(|error| Error::new(doing(), error)),
+            Err(gone) => Err(Error::other(doing(), Remedy::Die, gone)),
+        }
+    }
+}
+
 struct Context;
 
 impl ClientContext for Context {
@@ -61,7 +78,13 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Creates the producer; does not wait for the broker.
+    /// One whose records wait for the broker as long as it takes: in their order, or the whole bridge would
+    /// have to begin again.
+    pub fn patient(connection: &Connection) -> Result<Self, Error> {
+        Self::new(connection, 0)
+    }
+
+    /// Creates the producer; does not wait for the broker. A timeout of 0 is none.
     pub fn new(connection: &Connection, append_timeout_ms: u32) -> Result<Self, Error> {
         let mut config = connection.client();
         config
@@ -76,14 +99,15 @@ impl Appender {
 
     /// Appends a record and waits for the acknowledgement.
     pub async fn append(&self, record: &EncodedRecord) -> Result<Appended, Error> {
-        let doing = || format!("append to {}", record.topic);
+        self.enqueue(record)?.wait().await
+    }
+
+    /// Sends a record on its way: behind all that were before it, in its partition.
+    pub fn enqueue(&self, record: &EncodedRecord) -> Result<Acknowledgement, Error> {
         let (answer, outcome) = oneshot::channel();
         let outgoing = to_base_record(record, Box::new(Mutex::new(Some(answer))));
-        self.producer.send(outgoing).map_err(|(error, _)| Error::new(doing(), error))?;
-        match outcome.await {
-            Ok(outcome) => outcome.map_err(|error| Error::new(doing(), error)),
-            Err(gone) => Err(Error::other(doing(), Remedy::Die, gone)),
-        }
+        self.producer.send(outgoing).map_err(|(error, _)| Error::new(format!("append to {}", record.topic), error))?;
+        Ok(Acknowledgement { outcome, topic: record.topic.clone() })
     }
 }
 

@@ -24,7 +24,7 @@ mod seal;
 mod stretch;
 pub mod topics;
 
-pub use appender::{Appended, Appender};
+pub use appender::{Acknowledgement, Appended, Appender};
 pub use connection::Connection;
 pub use copier::{Copier, Progress};
 pub use error::{Error, Remedy};
@@ -34,6 +34,6 @@ pub use offsets::{
 };
 pub use publisher::{Marks, Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
-pub use scan::{Fetcher, Lent, scan};
+pub use scan::{Fetcher, Lent, scan, scan_from};
 pub use seal::{Seal, SealError};
 pub use stretch::{Seen, Stretch, read_stretches};

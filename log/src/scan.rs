@@ -13,7 +13,7 @@ use ryggrad_schemas::LogRecord;
 
 use crate::connection::Listener;
 use crate::publisher::blocking;
-use crate::reader::{self, Read, ReaderLimits};
+use crate::reader::{self, Read, ReaderLimits, Start};
 use crate::{Connection, Error, Remedy};
 
 /// A record, lent for a look.
@@ -98,6 +98,17 @@ const READ_THROUGH: i64 = 2_000;
 pub async fn scan<T: Send + 'static>(
     connection: &Connection,
     topic: &str,
+    state: T,
+    visit: impl Fn(&mut T, &Lent<'_>) -> Result<(), String> + Send + 'static,
+) -> Result<T, Error> {
+    scan_from(connection, topic, Start::Beginning, state, visit).await
+}
+
+/// The same, from where each partition shall start.
+pub async fn scan_from<T: Send + 'static>(
+    connection: &Connection,
+    topic: &str,
+    start: Start,
     mut state: T,
     visit: impl Fn(&mut T, &Lent<'_>) -> Result<(), String> + Send + 'static,
 ) -> Result<T, Error> {
@@ -106,7 +117,7 @@ pub async fn scan<T: Send + 'static>(
     blocking(move || {
         let metadata = consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT).map_err(|error| Error::new(doing.clone(), error))?;
         let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
-        let starts: Vec<_> = partitions.iter().map(|partition| (partition.id(), reader::Start::Beginning)).collect();
+        let starts: Vec<_> = partitions.iter().map(|partition| (partition.id(), start)).collect();
         let mut open = starts.len();
         reader::assign(&consumer, &reader::start_list(&topic, &starts)?)?;
         poll(&consumer, &doing, |event| {

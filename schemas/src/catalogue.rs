@@ -35,6 +35,8 @@ pub mod topics {
     pub const FOLLOWED: &str = "ryggrad.followed";
     /// What could not be parsed, sealed.
     pub const QUARANTINE: &str = "ryggrad.quarantine";
+    /// What was disclosed of a controller's data: this, and the controller's organisation number.
+    pub const DISCLOSURES_OF: &str = "ryggrad.disclosures.";
     /// Keys removed for legal reasons.
     pub const REMOVED: &str = "ryggrad.removed";
     /// What is delivered once more, beside what is live.

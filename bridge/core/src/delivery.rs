@@ -174,18 +174,28 @@ pub struct Payload {
 /// The record as a CloudEvent in structured JSON. A tombstone has no `data`.
 pub fn render(record: &LogRecord) -> Result<Rendered, Unreadable> {
     let value_bytes = record.value.as_ref().map_or(0, Vec::len);
-    // JSON names every field: some two and a half times the Avro.
-    let mut event = Vec::with_capacity(512 + record.size_bytes() + value_bytes * 2);
-    let mut separator = b'{';
-    for (name, value) in cloudevents::attributes_of(record).map_err(Unreadable::Attributes)?.into_iter().filter(|(name, _)| is_free(name)) {
-        put(&mut event, &mut separator, name, value);
-    }
+    let (mut event, mut separator) = attributes(record, value_bytes)?;
     if let Some(framed) = &record.value {
         put(&mut event, &mut separator, "datacontenttype", DATA_JSON);
         event.extend_from_slice(b",\"data\":");
         avro::write_json(framed, &mut event).map_err(Unreadable::Value)?;
     }
     Ok(Rendered(event))
+}
+
+/// The record as a CloudEvent without its data: that something has happened, and to whom.
+pub fn render_notice(record: &LogRecord) -> Result<Rendered, Unreadable> {
+    attributes(record, 0).map(|(event, _)| Rendered(event))
+}
+
+/// The beginning of an event, and what comes before its next member.
+fn attributes(record: &LogRecord, value_bytes: usize) -> Result<(Vec<u8>, u8), Unreadable> {
+    // JSON names every field: some two and a half times the Avro.
+    let (mut event, mut separator) = (Vec::with_capacity(512 + record.size_bytes() + value_bytes * 2), b'{');
+    for (name, value) in cloudevents::attributes_of(record).map_err(Unreadable::Attributes)?.into_iter().filter(|(name, _)| is_free(name)) {
+        put(&mut event, &mut separator, name, value);
+    }
+    Ok((event, separator))
 }
 
 /// The record as a CloudEvent in binary mode, with its data as JSON.

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use ryggrad_schemas::LogRecord;
 
+use crate::access::Extent;
 use crate::cursor::{LaneKey, Place};
-use crate::delivery::{Rendered, RenderedBinary, Unreadable, render, render_binary};
+use crate::delivery::{Rendered, RenderedBinary, Unreadable, render, render_binary, render_notice};
 use crate::matching::lane_of;
 use crate::removal::Leaving;
 use crate::settings::Order;
@@ -35,6 +36,7 @@ pub struct Record {
     fingerprint: OnceLock<Option<Fingerprint>>,
     rendered: OnceLock<Result<Rendered, Unreadable>>,
     rendered_binary: OnceLock<Result<RenderedBinary, Unreadable>>,
+    rendered_notice: OnceLock<Result<Rendered, Unreadable>>,
 }
 
 impl Record {
@@ -53,6 +55,7 @@ impl Record {
             fingerprint: OnceLock::new(),
             rendered: OnceLock::new(),
             rendered_binary: OnceLock::new(),
+            rendered_notice: OnceLock::new(),
         }
     }
 
@@ -120,6 +123,14 @@ impl Record {
     /// The event in structured JSON; made at the first call.
     pub fn rendered(&self) -> Result<&Rendered, &Unreadable> {
         self.rendered.get_or_init(|| render(&self.log)).as_ref()
+    }
+
+    /// The same, as much of it as somebody may see.
+    pub fn rendered_in(&self, extent: Extent) -> Result<&Rendered, &Unreadable> {
+        match extent {
+            Extent::Whole => self.rendered(),
+            Extent::Notice => self.rendered_notice.get_or_init(|| render_notice(&self.log)).as_ref(),
+        }
     }
 
     /// The event in binary mode; made at the first call.

@@ -17,7 +17,7 @@ pub enum Role {
     Publish,
     /// Tokens, and everyone's subscriptions.
     Operate,
-    /// Reserved for reading who was told what; opens nothing yet.
+    /// See what was disclosed of one's own data, and to whom.
     Audit,
 }
 

@@ -7,10 +7,52 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
-use ryggrad_bridge_core::access::{Caller, Event, Facts, Subject};
+use ryggrad_bridge_core::access::{Caller, Event, Extent, Facts, Subject};
 use ryggrad_bridge_core::record::Record;
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::{DataClass, EventType};
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
+
+/// How a record leaves for somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leave {
+    /// As what anyone may have.
+    Freely,
+    /// As a disclosure, which is recorded before.
+    Disclosed(Box<Disclosed>),
+    /// Not now.
+    Not,
+}
+
+impl Leave {
+    /// How much of it leaves.
+    pub fn extent(&self) -> Extent {
+        match self {
+            Self::Freely => Extent::Whole,
+            Self::Disclosed(disclosed) => disclosed.extent,
+            Self::Not => Extent::Notice,
+        }
+    }
+}
+
+/// What is disclosed, to whom, and under which terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disclosed {
+    /// Whose data it is.
+    pub controller: Organisasjonsnummer,
+    /// Who gets it.
+    pub caller: Caller,
+    /// Whom it is about.
+    pub person: Option<Subject>,
+    /// In which view.
+    pub view: String,
+    /// How much of it that is.
+    pub extent: Extent,
+    /// Whether addresses go along.
+    pub with_addresses: bool,
+    /// The law that the receiver cites.
+    pub law: Option<String>,
+}
 
 /// The facts, and what they are asked about.
 pub struct Decisions {
@@ -40,16 +82,24 @@ impl Decisions {
             return false;
         }
         let subject = record.log.key.as_deref().map(Subject::new);
-        let event = Event {
-            ce_type: &carried.ce_type,
-            class: carried.class,
-            views: &carried.views,
-            controller: record.log.header("ce_controller").and_then(|number| number.parse().ok()),
-            subject: subject.as_ref(),
-            // One that does not say when it happened is older than every relation.
-            occurred_at: record.log.header("ce_time").and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN),
-        };
-        self.read().denied(caller, event, Timestamp::now()).is_some()
+        self.read().denied(caller, event(carried, record, subject.as_ref()), Timestamp::now()).is_some()
+    }
+
+    /// How a record leaves for this one, as of now; what stops all that goes there aside where anyone may have it.
+    pub fn leave(&self, caller: Caller, record: &Record) -> Leave {
+        let Some(carried) = self.carried.get(usize::from(record.place.topic)).copied().flatten() else { return Leave::Not };
+        if carried.class == DataClass::Open {
+            return if self.denies(caller, record) { Leave::Not } else { Leave::Freely };
+        }
+        let person = record.log.key.as_deref().map(Subject::new);
+        let event = event(carried, record, person.as_ref());
+        let (facts, controller) = (self.read(), event.controller);
+        // Where nobody's records can tell of it, it stays.
+        let (Some(terms), Some(controller)) = (facts.terms(caller, event, Timestamp::now()), controller) else { return Leave::Not };
+        let (view, with_addresses, extent) = (terms.view.name.to_owned(), terms.view.with_addresses, terms.extent);
+        let law = terms.law.map(str::to_owned);
+        drop(facts);
+        Leave::Disclosed(Box::new(Disclosed { controller, caller, person, view, extent, with_addresses, law }))
     }
 
     /// The facts as of now.
@@ -60,5 +110,18 @@ impl Decisions {
     /// The facts, to be changed.
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Facts> {
         self.facts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is asked about a record.
+fn event<'r>(carried: &'r EventType, record: &Record, subject: Option<&'r Subject>) -> Event<'r> {
+    Event {
+        ce_type: &carried.ce_type,
+        class: carried.class,
+        views: &carried.views,
+        controller: record.log.header("ce_controller").and_then(|number| number.parse().ok()),
+        subject,
+        // One that does not say when it happened is older than every relation.
+        occurred_at: record.log.header("ce_time").and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN),
     }
 }

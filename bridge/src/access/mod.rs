@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 
 use crate::config::BridgeConfig;
 use crate::telemetry::{KindLabel, Telemetry};
-pub use decisions::Decisions;
+pub use decisions::{Decisions, Disclosed, Leave};
 pub use departures::Departures;
 pub use holds::{Hold, Holds};
 use topics::Topics;

@@ -4,6 +4,7 @@ mod access;
 mod attempts;
 mod caller;
 mod dead_letters;
+mod disclosures;
 mod idempotency;
 mod members;
 pub mod page;
@@ -44,6 +45,7 @@ use crate::access::Access;
 use crate::answers::Answers;
 use crate::config::BridgeConfig;
 use crate::contract::{self, Contract, Operation};
+use crate::disclosures::Disclosures;
 use crate::problem::Problem;
 use crate::schema_registry;
 use crate::sockets::Sockets;
@@ -59,6 +61,8 @@ pub struct Ready {
     pub subscriptions: Arc<Subscriptions>,
     /// Tokens.
     pub tokens: Tokens,
+    /// What was disclosed.
+    pub disclosures: Arc<Disclosures>,
     /// Members, delegations, grants, relations and blocks.
     pub access: Arc<Access>,
     /// Watch lists.
@@ -147,6 +151,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/relations/{id}", get(access::show::<Relations>).delete(access::delete::<Relations>))
         .route("/v1/blocks", post(access::create::<Blocks>).get(access::list::<Blocks>))
         .route("/v1/blocks/{id}", get(access::show::<Blocks>).delete(access::delete::<Blocks>))
+        .route("/v1/disclosures/search", post(disclosures::search))
+        .route("/v1/disclosures/verify", post(disclosures::verify))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))
@@ -181,6 +187,7 @@ pub fn contract() -> Contract {
     access::describe(&mut contract);
     pull::describe(&mut contract);
     socket::describe(&mut contract);
+    disclosures::describe(&mut contract);
     tokens::describe(&mut contract);
     well_known::describe(&mut contract);
     describe(&mut contract);

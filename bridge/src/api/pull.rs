@@ -135,7 +135,7 @@ async fn wait_for(ready: &Ready, subscription: &Subscription, asked: &Asked) -> 
             // Before the look: what comes during it is news.
             news.borrow_and_update();
         }
-        let fetched = ready.subscriptions.fetch(id, after, limit).await.ok_or_else(not_running)?;
+        let fetched = ready.subscriptions.fetch(id, "pull", after, limit).await.ok_or_else(not_running)?;
         if asked.after.is_some_and(|cursor| cursor.epoch != fetched.epoch) {
             return Err(Problem::resync());
         }
@@ -231,7 +231,7 @@ impl Feed {
             if let Some(news) = &mut self.news {
                 news.borrow_and_update();
             }
-            let fetched = self.subscriptions.fetch(self.id, self.sent, LIMIT_DEFAULT as usize).await?;
+            let fetched = self.subscriptions.fetch(self.id, "event-stream", self.sent, LIMIT_DEFAULT as usize).await?;
             if *self.epoch.get_or_insert(fetched.epoch) != fetched.epoch {
                 return None;
             }
@@ -317,8 +317,12 @@ mod tests {
 
     #[test]
     fn an_answer_reaches_to_its_last_event_or_stays_where_it_was() {
-        let fetched =
-            |numbers: &[u64]| Fetched { epoch: 2, acknowledged: 5, events: numbers.iter().map(|number| (*number, Bytes::new())).collect() };
+        let fetched = |numbers: &[u64]| Fetched {
+            epoch: 2,
+            acknowledged: 5,
+            events: numbers.iter().map(|number| (*number, Bytes::new())).collect(),
+            owed: Vec::new(),
+        };
         for (after, numbers, expected) in [(None, vec![], 5), (Some(7), vec![], 7), (None, vec![6, 7], 7), (Some(7), vec![8, 10], 10)] {
             let (epoch, number, events) = reached(after, fetched(&numbers));
             assert_eq!((epoch, number, events.len()), (2, expected, numbers.len()));

@@ -32,6 +32,8 @@ use crate::problem::{Code, Problem};
 use crate::sockets::Place;
 use crate::subscriptions::{Fetched, Subscriptions};
 
+/// How records of disclosures name it.
+const CHANNEL: &str = "websocket";
 /// Events that are asked for together.
 const PORTION_EVENTS: usize = 64;
 /// Bytes of a receiver's message.
@@ -100,7 +102,7 @@ pub async fn open(
 
 /// Where a connection begins, unless what it would begin with was taken already.
 async fn begins_behind(ready: &Ready, id: Uuid, after: Option<PullCursor>) -> Result<Fetched, Problem> {
-    let fetched = ready.subscriptions.fetch(id, None, 0).await.ok_or_else(not_running)?;
+    let fetched = ready.subscriptions.fetch(id, CHANNEL, None, 0).await.ok_or_else(not_running)?;
     if after.is_some_and(|after| after.number < fetched.acknowledged) { Err(Problem::passed()) } else { Ok(fetched) }
 }
 
@@ -198,7 +200,7 @@ impl Connection {
             // Before the look: what comes during it is news.
             news.borrow_and_update();
         }
-        let Some(fetched) = self.subscriptions.fetch(self.id, Some(self.session.sent()), room).await else {
+        let Some(fetched) = self.subscriptions.fetch(self.id, CHANNEL, Some(self.session.sent()), room).await else {
             return Ok(Some(if self.subscriptions.stopping().is_cancelled() { Close::GoingAway } else { Close::Ended }));
         };
         if fetched.epoch != self.epoch {

@@ -28,8 +28,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often connections are looked through for such.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// Most connections that are kept without use: for each endpoint, and in all.
-const IDLE_PER_ENDPOINT_MAX: usize = 64;
+/// Most connections that are kept without use, over all endpoints. Of one there are as many as it has had attempts at a time.
 const IDLE_TOTAL_MAX: usize = 2_048;
 /// How long one of several addresses may take to be connected to before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,6 +67,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Its host.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The connection that was used last, if it is still of use.
     fn take_idle(&self) -> Option<Connection> {
         loop {
@@ -82,7 +86,7 @@ impl Endpoint {
     fn keep(&self, mut connection: Connection) {
         connection.shrink();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_PER_ENDPOINT_MAX && self.idle_total.load(Ordering::Relaxed) < IDLE_TOTAL_MAX {
+        if self.idle_total.load(Ordering::Relaxed) < IDLE_TOTAL_MAX {
             self.idle_total.fetch_add(1, Ordering::Relaxed);
             idle.push((connection, Instant::now()));
         }

@@ -117,6 +117,11 @@ impl Target {
         self.format
     }
 
+    /// Whom it goes to.
+    pub fn host(&self) -> &str {
+        self.endpoint.host()
+    }
+
     /// How many secrets sign.
     pub fn secrets(&self) -> usize {
         self.secrets.len()

@@ -1,7 +1,7 @@
 //! The shapes of members, delegations, grants, relations and blocks, and of their history.
 
-use ryggrad_bridge_core::access::Kind;
 use ryggrad_bridge_core::access::request::{ITEMS_MAX, SUBJECT_BYTES_MAX, TEXT_CHARS_MAX};
+use ryggrad_bridge_core::access::{Kind, Look};
 use ryggrad_bridge_core::role::Role;
 use serde_json::{Map, Value, json};
 
@@ -97,6 +97,15 @@ pub fn shapes() -> Vec<(&'static str, Value)> {
     }));
     let lack = whole(json!({"reason": text(), "detail": text()}));
     let lacks = json!({"organisation": organisation(), "supplier": or_null(organisation()), "type": text(), "lacks": {"type": "array", "items": lack}});
+    let look = json!({
+        "controller": organisation(), "purpose": words(), "subject": subject(), "organisation": organisation(), "from": time(), "until": time(),
+        "after": text(), "limit": {"type": "integer", "minimum": 1, "maximum": Look::LIMIT_MAX}, "format": {"type": "string", "enum": Look::FORMATS},
+    });
+    let count = || json!({"type": "integer", "minimum": 0});
+    let report = json!({
+        "controller": organisation(), "intact": {"type": "boolean"}, "first": {"type": ["integer", "null"]}, "last": count(), "hash": text(),
+        "checkpoints": count(), "unsigned": count(), "faults": {"type": "array", "items": text()},
+    });
     let any_types = |mut properties: Value| {
         properties["types"] = list(text(), 0);
         properties
@@ -130,5 +139,11 @@ pub fn shapes() -> Vec<(&'static str, Value)> {
             whole(json!({"changes": {"type": "array", "items": reference("AccessChange")}, "next": {"type": ["string", "null"]}})),
         ),
         ("AccessChange", change),
+        ("Look", asked(&[], look)),
+        (
+            "Disclosures",
+            whole(json!({"disclosures": {"type": "array", "items": {"type": "object"}}, "next": {"type": ["string", "null"]}})),
+        ),
+        ("DisclosuresReport", whole(report)),
     ]
 }

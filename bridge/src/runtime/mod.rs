@@ -16,6 +16,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use ryggrad_bridge_core::access::Caller;
 use ryggrad_bridge_core::cursor::{LaneKey, Place};
+use ryggrad_bridge_core::delivery::MessageId;
 use ryggrad_bridge_core::hub::Guard;
 use ryggrad_bridge_core::machine::{DeadLetter, DisableReason, Mode};
 use ryggrad_bridge_core::record::Record;
@@ -31,9 +32,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::access::{Decisions, Hold, Holds};
+use crate::access::{Decisions, Disclosed, Hold, Holds};
 use crate::channel::webhook::{TargetOptions, Webhook};
 use crate::config::BridgeConfig;
+use crate::disclosures::Disclosures;
 use crate::removals::Removals;
 use crate::telemetry::Telemetry;
 use crate::watch_lists::Watched;
@@ -63,6 +65,8 @@ pub struct Context {
     pub decisions: Arc<Decisions>,
     /// Who is stopped.
     pub holds: Arc<Holds>,
+    /// What was disclosed.
+    pub disclosures: Arc<Disclosures>,
     /// Which watch lists hold which keys.
     pub watched: Arc<Watched>,
     /// Metrics.
@@ -93,6 +97,20 @@ pub struct Fetched {
     pub acknowledged: u64,
     /// Deliveries in ascending order of their numbers: the whole event in structured JSON.
     pub events: Vec<(u64, Bytes)>,
+    /// Those of them that are disclosures, which have to be recorded before anybody is given them.
+    pub owed: Vec<Owed>,
+}
+
+/// A disclosure that is not recorded yet.
+pub struct Owed {
+    /// The delivery's number.
+    pub number: u64,
+    /// Its id.
+    pub delivery: MessageId,
+    /// The record.
+    pub record: Arc<Record>,
+    /// What the decision says of it.
+    pub disclosed: Box<Disclosed>,
 }
 
 /// Which of the events that were set aside: those that every part takes.

@@ -4,14 +4,17 @@
 //! Must never decide anything: the engine does, and says so here.
 
 use ryggrad_bridge_core::cursor::{LaneKey, Place};
+use ryggrad_bridge_core::disclosure::How;
 use ryggrad_bridge_core::machine::DeadLetter;
 use serde::Serialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Subscriptions;
+use crate::access::Leave;
+use crate::disclosures::Draft;
 pub use crate::runtime::{Fetched, LoggedAttempt, of_attempt};
-use crate::runtime::{Letters, topic_name, word};
+use crate::runtime::{Letters, Owed, topic_name, word};
 
 /// A delivery that was set aside: a reference, never a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,14 +67,48 @@ impl Subscriptions {
         self.engine.epoch(id).await
     }
 
-    /// Deliveries after a number, or after the last acknowledged one; at most `limit`.
-    pub async fn fetch(&self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
-        self.engine.fetch(id, after, limit).await
+    /// Deliveries after a number, or after the last acknowledged one; at most `limit`. What is a disclosure is
+    /// recorded when it returns.
+    pub async fn fetch(&self, id: Uuid, channel: &'static str, after: Option<u64>, limit: usize) -> Option<Fetched> {
+        let mut fetched = self.engine.fetch(id, after, limit).await?;
+        let owed = std::mem::take(&mut fetched.owed);
+        if let Some(kept) = self.disclose(id, channel, &owed).await {
+            fetched.events.retain(|(number, _)| *number < kept);
+        }
+        Some(fetched)
+    }
+
+    /// Records disclosures. The first number that must not be given after all, if there is one.
+    async fn disclose(&self, subscription: Uuid, channel: &'static str, owed: &[Owed]) -> Option<u64> {
+        let first = owed.first()?.number;
+        let drafts = owed.iter().map(|owed| Draft {
+            record: &owed.record,
+            disclosed: owed.disclosed.clone(),
+            delivery: owed.delivery,
+            number: owed.number,
+            subscription,
+            channel,
+            host: None,
+        });
+        let (disclosures, decisions) = (&self.context.disclosures, &self.context.decisions);
+        let Ok(tickets) = disclosures.intend(drafts.collect()).await else { return Some(first) };
+        // Recording takes its time, and the answer may be another one meanwhile.
+        let stays =
+            |owed: &&Owed| !matches!(decisions.leave(owed.disclosed.caller, &owed.record), Leave::Disclosed(now) if now == owed.disclosed);
+        let kept = owed.iter().find(stays)?.number;
+        for (_, ticket) in owed.iter().zip(tickets).filter(|(owed, _)| owed.number >= kept) {
+            disclosures.ended(ticket, How::Unsent, None).await;
+        }
+        Some(kept)
     }
 
     /// Settles every delivery up to a number; on disk when it returns.
     pub async fn acknowledge(&self, id: Uuid, number: u64) -> bool {
-        self.engine.acknowledge(id, number).await
+        let acknowledged = self.engine.acknowledge(id, number).await;
+        if acknowledged {
+            self.context.disclosures.taken(id, number);
+        }
+        acknowledged
     }
 
     /// Changes whenever there may be more to fetch.

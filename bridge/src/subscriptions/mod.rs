@@ -357,6 +357,7 @@ impl Subscriptions {
         self.known.write().await.remove(&id);
         self.verifications.forget(id);
         self.engine.remove(id).await;
+        self.context.disclosures.forget(id);
         self.forget_replays(id).await?;
         // If this is lost in a crash, the next start forgets them.
         self.context.writer.commit(vec![Change::Forget { subscription: id.into_bytes() }]).await?;

@@ -179,6 +179,7 @@ impl Subscriptions {
 
     async fn forget_running(&self, id: Uuid) -> Result<(), ChangeError> {
         self.engine.remove(id).await;
+        self.context.disclosures.forget(id);
         // If this is lost in a crash, the next start forgets them.
         self.context.writer.commit(vec![Change::Forget { subscription: id.into_bytes() }]).await?;
         Ok(())

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use ryggrad_schemas::catalogue::DataClass;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 
-use super::facts::{Block, Delegation, Grant, Member, Relation, Standing, Subject, covers};
+use super::facts::{Basis, Block, Delegation, Grant, Member, Relation, Standing, Subject, covers};
 
 /// Who is to get it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -214,6 +214,37 @@ pub fn authorise<'a>(case: &Case<'a>) -> Verdict<'a> {
     view(case).map_or(Verdict::Withhold(Reason::UnknownView), |name| Verdict::Deliver(View { name, with_addresses }))
 }
 
+/// How much of an event a view shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Its attributes: that something has happened, and to whom.
+    Notice,
+    /// All of it.
+    Whole,
+}
+
+/// Under which terms something leaves that not everyone may have: what the record of its disclosure says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms<'a> {
+    /// How it leaves.
+    pub view: View<'a>,
+    /// How much of it that is: all of it in the widest view of its type, in any other no data.
+    pub extent: Extent,
+    /// The law that its receiver cites.
+    pub law: Option<&'a str>,
+}
+
+/// Decides on protected data, with the terms; nothing if it stays. What stops the caller aside, as in [`denied`].
+pub fn terms<'a>(case: &Case<'a>) -> Option<Terms<'a>> {
+    if denied(case).is_some() {
+        return None;
+    }
+    let name = view(case)?;
+    let extent = if case.event.views.last().is_some_and(|widest| widest == name) { Extent::Whole } else { Extent::Notice };
+    let view = View { name, with_addresses: case.protection == Protection::None };
+    Some(Terms { view, extent, law: counting(case).next().map(|basis| basis.law.as_str()) })
+}
+
 /// The widest view of the type that is granted; of open data, the widest.
 fn view<'a>(case: &Case<'a>) -> Option<&'a str> {
     let open = |view: &&String| !is_protected(case) || granted(case).any(|grant| grant.view == **view);
@@ -313,9 +344,15 @@ fn admission(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn grounds(case: &Case<'_>) -> Option<Reason> {
-    let member = case.party.member.filter(|_| is_protected(case))?;
-    let counts = member.bases.iter().any(|basis| basis.period.holds(case.party.now) && covers(&basis.types, case.event.ce_type));
-    (!counts).then_some(Reason::NoBasis)
+    let _ = case.party.member.filter(|_| is_protected(case))?;
+    counting(case).next().is_none().then_some(Reason::NoBasis)
+}
+
+/// The member's grounds for the type that count now.
+fn counting<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Basis> {
+    let (now, ce_type) = (case.party.now, case.event.ce_type);
+    let bases = case.party.member.map_or(&[][..], |member| &member.bases);
+    bases.iter().filter(move |basis| basis.period.holds(now) && covers(&basis.types, ce_type))
 }
 
 fn attribution(case: &Case<'_>) -> Option<Reason> {

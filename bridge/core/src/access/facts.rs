@@ -35,6 +35,11 @@ impl Subject {
     pub fn new(pseudonym: &str) -> Self {
         Self(Box::from(pseudonym))
     }
+
+    /// As it stands in records.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Subject {

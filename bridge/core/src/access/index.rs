@@ -13,7 +13,7 @@ use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use uuid::Uuid;
 
 use super::decision::{
-    Caller, Case, Event, Party, Protection, Reason, Verdict, authorise, delegated, denied, shortcomings, stopped, uncovered,
+    Caller, Case, Event, Party, Protection, Reason, Terms, Verdict, authorise, delegated, denied, shortcomings, stopped, terms, uncovered,
 };
 use super::facts::{Block, Delegation, Grant, Member, Relation, Subject};
 
@@ -190,6 +190,11 @@ impl Facts {
     /// The decision as of now.
     pub fn authorise<'a>(&'a self, caller: Caller, event: Event<'a>, now: Timestamp) -> Verdict<'a> {
         authorise(&self.case(caller, event, now))
+    }
+
+    /// Under which terms protected data leaves as of now; nothing if it stays.
+    pub fn terms<'a>(&'a self, caller: Caller, event: Event<'a>, now: Timestamp) -> Option<Terms<'a>> {
+        terms(&self.case(caller, event, now))
     }
 
     /// What stands in the way, as of now.

@@ -15,11 +15,12 @@ pub mod request;
 pub mod sight;
 
 pub use decision::{
-    Caller, Case, Event, Party, Protection, Reason, Verdict, View, authorise, delegated, denied, shortcomings, stopped, uncovered,
+    Caller, Case, Event, Extent, Party, Protection, Reason, Terms, Verdict, View, authorise, delegated, denied, shortcomings, stopped,
+    terms, uncovered,
 };
 pub use departure::{departed, without_unit};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;
 pub use record::{Change, Fact, Kept, Kind, Who};
-pub use request::Asked;
+pub use request::{Asked, Look};
 pub use sight::Sight;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 use crate::subscription::Fault;
+use crate::whole_number::whole_number;
 
 /// Longest text, in characters.
 pub const TEXT_CHARS_MAX: usize = 200;
@@ -259,6 +260,68 @@ pub fn parse_block(body: &Value, controller: Organisasjonsnummer, asked: Asked<'
     let period = form.period(asked.now, &mut faults);
     let made = subject.map(|subject| Block { controller: Some(controller), subject, receiver, types, period });
     whole(made, faults)
+}
+
+/// What somebody wants to know of disclosures: those that every part takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Whose data they are of, if that is not the caller.
+    pub controller: Option<Organisasjonsnummer>,
+    /// Why, which whoever looks at another's says.
+    pub purpose: Option<String>,
+    /// About this person.
+    pub subject: Option<Subject>,
+    /// To this organisation, or by it for another.
+    pub organisation: Option<Organisasjonsnummer>,
+    /// Recorded at this time or later.
+    pub from: Option<Timestamp>,
+    /// Recorded before this time.
+    pub until: Option<Timestamp>,
+    /// After the intent of this number.
+    pub after: u64,
+    /// At most so many.
+    pub limit: usize,
+    /// As FHIR AuditEvents.
+    pub as_audit_events: bool,
+}
+
+impl Look {
+    /// Most disclosures of one answer.
+    pub const LIMIT_MAX: usize = 1_000;
+    /// As many if nothing is said.
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// How they can be shown.
+    pub const FORMATS: [&str; 2] = ["plain", "fhir-auditevent"];
+}
+
+/// Reads what is asked about disclosures.
+pub fn parse_look(body: &Value) -> Result<Look, Vec<Fault>> {
+    const KNOWN: [&str; 9] = ["controller", "purpose", "subject", "organisation", "from", "until", "after", "limit", "format"];
+    let mut faults = Vec::new();
+    let form = form(body, String::new(), &KNOWN, &mut faults);
+    let look = form.map(|form| {
+        const TIME: &str = "is a time (RFC 3339)";
+        let limits = format!("is a whole number from 1 to {}", Look::LIMIT_MAX);
+        let limit = |value: &Value| {
+            whole_number(value).and_then(|limit| usize::try_from(limit).ok()).filter(|limit| (1..=Look::LIMIT_MAX).contains(limit))
+        };
+        let formats = format!("is one of {}", Look::FORMATS.join(", "));
+        let format = |value: &Value| Look::FORMATS.iter().position(|format| value.as_str() == Some(format));
+        Look {
+            controller: form.get("controller").and_then(|_| form.organisation("controller", &mut faults)),
+            purpose: form.may("purpose", &about_text(), &mut faults, text),
+            subject: form.get("subject").and_then(|_| form.subject(&mut faults)),
+            organisation: form.get("organisation").and_then(|_| form.organisation("organisation", &mut faults)),
+            from: form.may("from", TIME, &mut faults, time),
+            until: form.may("until", TIME, &mut faults, time),
+            after: form
+                .may("after", "is next of the page before, as it was", &mut faults, |value| value.as_str()?.parse().ok())
+                .unwrap_or_default(),
+            limit: form.may("limit", &limits, &mut faults, limit).unwrap_or(Look::LIMIT_DEFAULT),
+            as_audit_events: form.may("format", &formats, &mut faults, format) == Some(1),
+        }
+    });
+    whole(look, faults)
 }
 
 #[cfg(test)]

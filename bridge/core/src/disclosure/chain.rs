@@ -166,19 +166,19 @@ pub struct Report {
 }
 
 /// Reads a chain from its first record on.
-pub struct Verifier<'k> {
+pub struct Verifier {
     controller: Organisasjonsnummer,
     /// Keys that checkpoints may be signed with: the present one and former ones.
-    keys: &'k [PublicKey],
+    keys: Vec<PublicKey>,
     /// What is younger has not expired.
     kept_since: Timestamp,
     faults_max: usize,
     report: Report,
 }
 
-impl<'k> Verifier<'k> {
+impl Verifier {
     /// Has read nothing yet.
-    pub fn new(controller: Organisasjonsnummer, keys: &'k [PublicKey], kept_since: Timestamp, faults_max: usize) -> Self {
+    pub fn new(controller: Organisasjonsnummer, keys: Vec<PublicKey>, kept_since: Timestamp, faults_max: usize) -> Self {
         let head = Head { number: 0, hash: String::new() };
         let report = Report { first: None, head, checkpoints: 0, unsigned: 0, since: None, faults: Vec::new() };
         Self { controller, keys, kept_since, faults_max, report }
@@ -281,8 +281,7 @@ mod tests {
 
     /// Nothing of it has expired but what came before the second `kept_since_s`.
     fn verified(records: &[Vec<u8>], key: &SigningKey, kept_since_s: i64, head: Option<&Head>) -> Report {
-        let keys = [key.public()];
-        let mut verifier = Verifier::new(CONTROLLER.parse().unwrap(), &keys, at(kept_since_s), 100);
+        let mut verifier = Verifier::new(CONTROLLER.parse().unwrap(), vec![key.public()], at(kept_since_s), 100);
         records.iter().enumerate().for_each(|(offset, bytes)| drop(verifier.take(offset as i64, bytes)));
         verifier.finish(head)
     }
@@ -363,8 +362,7 @@ mod tests {
     fn a_chain_of_another_controller_is_found() {
         let key = key(1);
         let (records, _) = written(&key);
-        let keys = [key.public()];
-        let mut verifier = Verifier::new("310000019".parse().unwrap(), &keys, at(0), 100);
+        let mut verifier = Verifier::new("310000019".parse().unwrap(), vec![key.public()], at(0), 100);
         records.iter().enumerate().for_each(|(offset, bytes)| drop(verifier.take(offset as i64, bytes)));
         let faults = verifier.finish(None).faults;
         assert_eq!(faults.iter().filter(|fault| matches!(fault, Fault::Foreign { .. })).count(), records.len());

@@ -3,18 +3,20 @@
 //! Must never show as settled what is not on disk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use ryggrad_bridge_core::cursor::Place;
-use ryggrad_bridge_core::delivery::{Numbered, structured, void_notice};
-use ryggrad_bridge_core::hub::Input;
+use ryggrad_bridge_core::delivery::{Numbered, delivery_id, structured, void_notice};
+use ryggrad_bridge_core::hub::{Input, Parcel};
 use ryggrad_bridge_core::machine::Numbering;
 use ryggrad_bridge_core::replay::Tally;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::{Fetched, ReplayProgress, status};
+use super::super::{Fetched, Owed, ReplayProgress, status};
 use super::Runner;
+use crate::access::Leave;
 
 impl Runner {
     pub(super) fn fetch(&mut self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
@@ -24,17 +26,29 @@ impl Runner {
         let pending = machine.cursors().flat_map(|(_, cursor)| cursor.pending.values().map(|pending| pending.number));
         let acknowledged = pending.min().unwrap_or(next) - 1;
         let parcels = self.hub.fetch(self.now_ms(), member, after.unwrap_or(acknowledged), limit, &mut self.actions);
-        let events = parcels.iter().map(|parcel| {
-            let number = Numbered { epoch: epoch.into(), number: parcel.delivery.number, replay: None };
-            let rendered = parcel.record.as_ref().and_then(|record| record.rendered().ok());
+        let (mut events, mut owed) = (Vec::with_capacity(parcels.len()), Vec::new());
+        let caller = self.clients.get(&member)?.hold.caller;
+        for Parcel { delivery, record } in &parcels {
+            let number = Numbered { epoch: epoch.into(), number: delivery.number, replay: None };
+            let leave = record.as_ref().map_or(Leave::Freely, |record| self.context.decisions.leave(caller, record));
+            let rendered = match leave {
+                Leave::Freely => record.as_ref().and_then(|record| record.rendered().ok()),
+                // It was changed since the hub has asked: the next look tells.
+                Leave::Not => break,
+                Leave::Disclosed(disclosed) => record.as_ref().and_then(|record| {
+                    let rendered = record.rendered_in(disclosed.extent).ok()?;
+                    let id = delivery_id(id, &record.log.topic, delivery.place.partition, delivery.offset, delivery.generation);
+                    owed.push(Owed { number: delivery.number, delivery: id, record: Arc::clone(record), disclosed });
+                    Some(rendered)
+                }),
+            };
             let body = rendered.map_or_else(|| structured(&void_notice(id, &number), &number), |event| structured(event, &number));
-            (parcel.delivery.number, Bytes::from(body))
-        });
-        let events: Vec<(u64, Bytes)> = events.collect();
-        if events.len() < limit {
+            events.push((delivery.number, Bytes::from(body)));
+        }
+        if parcels.len() < limit {
             self.step(Input::Emptied(member));
         }
-        Some(Fetched { epoch, acknowledged, events })
+        Some(Fetched { epoch, acknowledged, events, owed })
     }
 
     pub(super) fn status(&self, id: Uuid) -> Option<Value> {

@@ -1,9 +1,11 @@
 //! Who takes part, who acts for whom, what is opened to whom: through the bridge's API.
 //!
-//! Cast: [`members`], [`delegations`], [`grants`], [`persons`] (relations and blocks) and [`history`], a command each.
+//! Cast: [`members`], [`delegations`], [`grants`], [`persons`] (relations and blocks), [`history`] and
+//! [`disclosures`], a command each.
 //! Must never take a person's pseudonym as an argument, where other users of the machine would see it.
 
 pub mod delegations;
+pub mod disclosures;
 pub mod grants;
 pub mod history;
 pub mod members;

@@ -1,0 +1,118 @@
+//! Who looks at the records, and what is found: within one controller, and recorded before anything is shown.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use ryggrad_bridge_core::access::Look;
+use ryggrad_bridge_core::disclosure::audit_event::audit_event;
+use ryggrad_bridge_core::disclosure::{Entry, Intent, Link, Outcome, Reading, Report, Verifier};
+use ryggrad_log::{scan, topics};
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
+use serde_json::{Value, json};
+
+use super::keeper::topic_of;
+use super::{Disclosures, NotRecorded};
+
+/// Faults that are shown.
+const FAULTS_MAX: usize = 100;
+
+/// An intent, with how its last attempt went.
+pub struct Found {
+    link: Link,
+    intent: Intent,
+    outcome: Option<Outcome>,
+}
+
+impl Found {
+    /// Its number, where the next page begins after.
+    pub fn number(&self) -> u64 {
+        self.link.number
+    }
+
+    /// As Ryggrad says it.
+    pub fn plain(&self) -> Value {
+        let outcome =
+            self.outcome.as_ref().map(|outcome| json!({"how": outcome.how, "attempt": outcome.attempt, "status": outcome.status}));
+        json!({"number": self.link.number, "at": self.link.at, "controller": self.link.controller, "intent": self.intent, "outcome": outcome})
+    }
+
+    /// As FHIR says it.
+    pub fn audit_event(&self) -> Value {
+        audit_event(&self.link, &self.intent, self.outcome.as_ref())
+    }
+}
+
+struct Search {
+    look: Look,
+    person: Option<String>,
+    found: BTreeMap<u64, Found>,
+}
+
+impl Search {
+    fn take(&mut self, bytes: &[u8]) {
+        // What cannot be read is the verifier's to tell.
+        let Ok(link) = serde_json::from_slice::<Link>(bytes) else { return };
+        match &link.entry {
+            Entry::Intent(intent) if self.found.len() < self.look.limit && self.wants(&link, intent) => {
+                let intent = Intent::clone(intent);
+                self.found.insert(link.number, Found { link, intent, outcome: None });
+            }
+            Entry::Outcome(outcome) => {
+                if let Some(found) = self.found.get_mut(&outcome.intent) {
+                    found.outcome = Some(outcome.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn wants(&self, link: &Link, intent: &Intent) -> bool {
+        let Look { organisation, from, until, after, .. } = &self.look;
+        link.number > *after
+            && self.person.as_ref().is_none_or(|person| intent.person.as_ref() == Some(person))
+            && organisation.is_none_or(|organisation| intent.receiver == organisation || intent.supplier == Some(organisation))
+            && from.is_none_or(|from| link.at >= from)
+            && until.is_none_or(|until| link.at < until)
+    }
+}
+
+impl Disclosures {
+    /// Whether there are records of a controller's.
+    pub async fn has(&self, controller: Organisasjonsnummer) -> Result<bool, NotRecorded> {
+        if self.open_keeper(controller).is_some() {
+            return Ok(true);
+        }
+        Ok(topics::list(&self.desk.connection).await?.contains_key(&topic_of(controller)))
+    }
+
+    /// What was disclosed, as asked; the look itself is recorded first.
+    pub async fn search(&self, controller: Organisasjonsnummer, reading: Reading, look: Look) -> Result<Vec<Found>, NotRecorded> {
+        self.keeper(controller).await?.read(reading).await?;
+        let person = look.subject.as_ref().map(|subject| self.persons.of(controller, subject));
+        let search = Search { look, person, found: BTreeMap::new() };
+        let search = scan(&self.desk.connection, &topic_of(controller), search, |search, record| {
+            search.take(record.value().unwrap_or_default());
+            Ok(())
+        })
+        .await?;
+        Ok(search.found.into_values().collect())
+    }
+
+    /// Whether the records are what was written; the look itself is recorded first.
+    pub async fn verify(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Report, NotRecorded> {
+        let head = self.keeper(controller).await?.read(reading).await?;
+        let retention = SignedDuration::from_millis(i64::try_from(self.desk.config.disclosures_retention_ms).unwrap_or(i64::MAX));
+        let kept_since = Timestamp::now().checked_sub(retention).unwrap_or(Timestamp::MIN);
+        let verifier = Verifier::new(controller, vec![self.desk.signing_key.public()], kept_since, FAULTS_MAX);
+        let last = head.number;
+        // What was written since is another look's.
+        let (verifier, _) = scan(&self.desk.connection, &topic_of(controller), (verifier, false), move |(verifier, is_done), record| {
+            if !*is_done {
+                *is_done = verifier.take(record.offset(), record.value().unwrap_or_default()).is_some_and(|link| link.number >= last);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(verifier.finish(Some(&head)))
+    }
+}
