@@ -13,7 +13,7 @@ import time
 
 AT_A_TIME = 2
 # Executables that take long, so that none of them is left alone at the end.
-FIRST = ["contract", "conformance", "replay", "faults", "forgotten", "storm", "scale", "offsets", "local_copies"]
+FIRST = ["stopped", "contract", "watch_lists", "conformance", "kills", "storm", "websocket", "forgotten", "access", "faults", "scale", "replay"]
 
 
 def executables():

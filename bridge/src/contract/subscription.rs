@@ -209,7 +209,7 @@ fn status() -> Value {
         "topic": text(), "partition": count(), "scanned_to": {"type": ["integer", "null"]}, "pending": count(), "collapsed_keys": count(),
     }));
     let waiting = whole(json!({
-        "key": {"type": ["string", "null"]}, "topic": text(), "partition": count(), "offset": count(), "attempts": count(),
+        "key": {"type": ["string", "null"]}, "topic": text(), "partition": count(), "offset": {"type": ["integer", "null"]}, "attempts": count(),
         "next_attempt_at": or_null(time()), "last_error": text(),
     }));
     let mut counts: Map<String, Value> =

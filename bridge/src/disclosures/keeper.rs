@@ -51,7 +51,10 @@ pub(super) fn topic_of(controller: Organisasjonsnummer) -> String {
 impl Keeper {
     pub(super) async fn open(desk: Arc<Desk>, controller: Organisasjonsnummer) -> Result<Self, NotRecorded> {
         let (topic, timeout_ms) = (topic_of(controller), desk.config.kafka_timeout_ms);
-        topics::ensure(&desk.connection, &[declared(&topic, desk.config.disclosures_retention_ms)], desk.config.replication).await?;
+        // One that is there keeps the retention that it was made with.
+        if !topics::list(&desk.connection).await?.contains_key(&topic) {
+            topics::ensure(&desk.connection, &[declared(&topic, desk.config.disclosures_retention_ms)], desk.config.replication).await?;
+        }
         let mut marks = watermarks(&desk.connection, &topic, 0, timeout_ms).await?;
         while marks.high > marks.low {
             tokio::time::sleep(SETTLED_AFTER).await;

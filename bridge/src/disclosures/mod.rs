@@ -33,6 +33,9 @@ use keeper::Keeper;
 /// Records that may wait for their acknowledgement, of all controllers together.
 const UNACKNOWLEDGED_MAX: usize = 20_000;
 
+/// How long a delivery is put off at least whose intent could not be recorded.
+const PUT_OFF: Duration = Duration::from_millis(500);
+
 /// Why nothing may leave.
 #[derive(Debug, thiserror::Error)]
 pub enum NotRecorded {
@@ -134,6 +137,7 @@ impl Disclosures {
         if let Err(error) = &recorded {
             self.desk.telemetry.disclosure_failures.inc();
             tracing::warn!(%error, "protected events wait: what would be disclosed could not be recorded");
+            tokio::time::sleep(PUT_OFF).await;
         }
         recorded
     }

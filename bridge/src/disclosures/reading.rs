@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use ryggrad_bridge_core::access::Look;
 use ryggrad_bridge_core::disclosure::audit_event::audit_event;
 use ryggrad_bridge_core::disclosure::{Entry, Intent, Link, Outcome, Reading, Report, Verifier};
-use ryggrad_log::{scan, topics};
+use ryggrad_log::{Start, scan, scan_from, topics, watermarks};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
@@ -89,8 +89,11 @@ impl Disclosures {
     pub async fn search(&self, controller: Organisasjonsnummer, reading: Reading, look: Look) -> Result<Vec<Found>, NotRecorded> {
         self.keeper(controller).await?.read(reading).await?;
         let person = look.subject.as_ref().map(|subject| self.persons.of(controller, subject));
+        // A record's number is never above the offset behind it.
+        let marks = watermarks(&self.desk.connection, &topic_of(controller), 0, self.desk.config.kafka_timeout_ms).await?;
+        let from = i64::try_from(look.after).unwrap_or(i64::MAX).clamp(marks.low, marks.high.max(marks.low));
         let search = Search { look, person, found: BTreeMap::new() };
-        let search = scan(&self.desk.connection, &topic_of(controller), search, |search, record| {
+        let search = scan_from(&self.desk.connection, &topic_of(controller), Start::Offset(from), search, |search, record| {
             search.take(record.value().unwrap_or_default());
             Ok(())
         })

@@ -10,6 +10,7 @@ use ryggrad_bridge_core::endpoint::{Endpoint, State};
 use ryggrad_bridge_core::hub::Member;
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_schemas::Catalogue;
+use ryggrad_schemas::catalogue::DataClass;
 use serde_json::{Value, json};
 use smallvec::SmallVec;
 
@@ -57,15 +58,18 @@ pub fn topic_name(catalogue: &Catalogue, id: u16) -> &str {
     catalogue.topics.iter().find(|topic| topic.id == id).map_or("", |topic| topic.name.as_str())
 }
 
-/// Counts, cursors and waiting lanes. `stored` is how far each cursor is on disk.
+/// Counts, cursors and waiting lanes. `stored` is how far each cursor is on disk. Where a topic is not for everyone, no
+/// offsets: they would tell of events that there are and that are not shown.
 pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Catalogue) -> Value {
     const WAITING_SHOWN_MAX: usize = 20;
     let machine = member.machine();
+    let shows_offsets = |topic: &str| catalogue.events.iter().any(|event| event.topic == topic && event.class == DataClass::Open);
     let partitions: Vec<Value> = machine
         .cursors()
         .map(|(place, cursor)| {
+            let topic = topic_name(catalogue, place.topic);
             json!({
-                "topic": topic_name(catalogue, place.topic), "partition": place.partition, "scanned_to": stored.get(&place),
+                "topic": topic, "partition": place.partition, "scanned_to": stored.get(&place).filter(|_| shows_offsets(topic)),
                 "pending": cursor.pending.len(), "collapsed_keys": cursor.collapsed.len(),
             })
         })
@@ -75,8 +79,10 @@ pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Cat
         .take(WAITING_SHOWN_MAX)
         .map(|lane| {
             let key = member.kept(lane.place, lane.offset).and_then(|record| record.log.key.clone());
+            let topic = topic_name(catalogue, lane.place.topic);
+            let offset = Some(lane.offset).filter(|_| shows_offsets(topic));
             json!({
-                "key": key, "topic": topic_name(catalogue, lane.place.topic), "partition": lane.place.partition, "offset": lane.offset,
+                "key": key, "topic": topic, "partition": lane.place.partition, "offset": offset,
                 "attempts": lane.attempts, "next_attempt_at": time(lane.due_ms), "last_error": word(lane.outcome),
             })
         })

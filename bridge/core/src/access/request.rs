@@ -287,7 +287,7 @@ pub struct Look {
 
 impl Look {
     /// Most disclosures of one answer.
-    pub const LIMIT_MAX: usize = 1_000;
+    pub const LIMIT_MAX: usize = 10_000;
     /// As many if nothing is said.
     pub const LIMIT_DEFAULT: usize = 100;
     /// How they can be shown.

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use naive::{Naive, Said};
 use random::Random;
 use ryggrad_bridge_core::access::{
-    Agreement, Basis, Block, Caller, Delegation, Event, Facts, Grant, Member, Normen, Period, Reason, Relation, Standing, Subject, Verdict,
+    Agreement, Basis, Block, Caller, Delegation, Event, Extent, Facts, Grant, Member, Normen, Period, Reason, Relation, Standing, Subject,
+    Verdict,
 };
 use ryggrad_schemas::catalogue::DataClass;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -222,6 +223,15 @@ fn the_decision_is_that_of_a_naive_one_over_every_history() {
                 let of_event = lacks.iter().find(|reason| !Reason::STOPPING.contains(reason)).copied();
                 let expected = if for_others { Some(Reason::NotDelegated) } else { of_event };
                 assert_eq!(facts.denied(caller, event, now), expected, "step {step}: {caller:?}, {event:?}, {now}\n{again}");
+                // The terms of a disclosure are those of the decision, and there are none for what is denied.
+                let terms = facts.terms(caller, event, now);
+                assert_eq!(terms.is_some(), expected.is_none(), "step {step}: {caller:?}, {event:?}, {now}\n{again}");
+                if let Some(terms) = terms {
+                    let view = if let Verdict::Deliver(view) = found { view.name } else { terms.view.name };
+                    let whole = views.last().is_some_and(|widest| widest == view);
+                    assert_eq!((terms.view.name, terms.extent == Extent::Whole), (view, whole), "{again}");
+                    assert!(class == DataClass::Open || terms.law.is_some(), "{again}");
+                }
                 let waits = if stopped.is_some() && expected.is_none() { "waits" } else { "goes or never comes" };
                 *seen.entry(format!("denied: {waits}")).or_default() += 1;
                 // Whoever is stopped gets nothing of any type, for that very reason.

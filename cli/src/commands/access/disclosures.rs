@@ -113,6 +113,8 @@ impl Whose {
     }
 }
 
+/// Disclosures of one answer.
+const PAGE: u32 = 10_000;
 const SHOWN: [&str; 7] = ["number", "at", "receiver", "supplier", "type", "view", "outcome"];
 
 /// Runs the command.
@@ -173,7 +175,7 @@ async fn show(bridge: &Bridge, output: &mut Output, format: Format, body: Value)
 }
 
 async fn each_page(bridge: &Bridge, mut body: Value, mut take: impl FnMut(Vec<Value>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    body["limit"] = json!(1_000);
+    body["limit"] = json!(PAGE);
     loop {
         let mut page = bridge.post(&["v1", "disclosures", "search"], Some(&body)).await?;
         if let Value::Array(found) = page["disclosures"].take() {
