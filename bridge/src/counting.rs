@@ -46,7 +46,7 @@ pub struct Selection {
 pub struct Counted {
     /// Partition -> events that are wanted.
     pub matching: BTreeMap<Partition, u64>,
-    /// Records that were looked at.
+    /// Records that were looked at, of those that the caller may have: of others it must learn nothing.
     pub read: u64,
     /// Everything was read. Else there are at least so many.
     pub is_whole: bool,
@@ -61,7 +61,7 @@ pub async fn count(context: &Arc<Context>, stretches: &[Stretch], selection: Sel
 
 fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selection) -> Result<Counted, ryggrad_log::Error> {
     let mut counted = Counted { is_whole: true, ..Counted::default() };
-    let until = Instant::now() + TIME_MAX;
+    let (until, mut looked_at) = (Instant::now() + TIME_MAX, 0);
     let mut by_topic: BTreeMap<&str, Vec<ryggrad_log::Stretch>> = BTreeMap::new();
     for Stretch { partition, from, to, .. } in stretches {
         counted.matching.insert(partition.clone(), 0);
@@ -73,16 +73,19 @@ fn count_blocking(context: &Context, stretches: &[Stretch], selection: &Selectio
         let mut echoes = Echoes::starting_at(stretches.iter().map(|stretch| (stretch.partition, stretch.from)));
         let whole = read_stretches(&context.connection, topic, &stretches, &LIMITS, |seen| -> Result<_, ryggrad_log::Error> {
             if let Seen::Record(lent) = seen {
-                counted.read += 1;
+                looked_at += 1;
                 let record = lent.head(topic);
                 let echo = echoes.is_echo(&record);
                 let place = Place { topic: id, partition: record.partition };
-                if selection.wants(context, &Record::new(place, record, echo)) {
+                let record = Record::new(place, record, echo);
+                let may_have = !context.decisions.denies(selection.caller, &record);
+                counted.read += u64::from(may_have);
+                if may_have && selection.wants(context, &record) {
                     let partition = Partition { topic: topic.to_owned(), partition: place.partition };
                     *counted.matching.entry(partition).or_default() += 1;
                 }
             }
-            let enough = counted.read >= RECORDS_MAX || Instant::now() >= until;
+            let enough = looked_at >= RECORDS_MAX || Instant::now() >= until;
             counted.is_whole &= !enough;
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
@@ -101,8 +104,7 @@ impl Selection {
     fn wants(&self, context: &Context, record: &Record) -> bool {
         let passes = |filters: &Filters| filters.judge(&RecordAttributes(&record.log)).matches;
         let listed = |list| context.watched.holds(list, record);
-        let is_open = || !record.echo && !context.decisions.denies(self.caller, record);
-        let wanted = wants(&self.types, record.ce_type()) && is_open() && self.watch_list.is_none_or(listed);
+        let wanted = wants(&self.types, record.ce_type()) && !record.echo && self.watch_list.is_none_or(listed);
         wanted && self.filters.iter().all(passes) && !context.removals.withholds(record.leaving())
     }
 }

@@ -29,6 +29,7 @@ pub mod rude;
 pub mod scenario;
 pub mod schema_registry;
 pub mod topic;
+pub mod trial;
 pub mod upstream;
 pub mod wait;
 pub mod wire;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use ryggrad_schemas::Catalogue;
 use serde_json::{Map, Value};
 
 use crate::subscription::Fault;
@@ -108,6 +109,10 @@ fn offsets(items: &[Value], pointer: &str, faults: &mut Vec<Fault>) -> Option<Po
             continue;
         };
         let Some((partition, offset)) = parse_place(members, &pointer, faults) else { continue };
+        if Catalogue::built_in().is_protected(&partition.topic) {
+            // Which offsets there are would tell of events that are not shown.
+            faults.push(Fault::new(format!("{pointer}/topic"), "is not for everyone: go to a time there, or to the beginning"));
+        }
         if offsets.insert(partition, offset).is_some() {
             faults.push(Fault::new(pointer, "names a partition for the second time"));
         }

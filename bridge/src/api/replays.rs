@@ -136,12 +136,18 @@ fn standing(subscription: &Subscription, replay: &Replay, progress: Option<Repla
     for bounds in replay.partitions.iter().filter(|bounds| bounds.from < bounds.to) {
         let known = positions.get(&bounds.partition).copied();
         let position = known.unwrap_or(if replay.state == ReplayState::Finished { bounds.to } else { bounds.from }).min(bounds.to);
-        done += position - bounds.from;
-        whole += bounds.to - bounds.from;
         let Partition { topic, partition } = &bounds.partition;
-        partitions.push(json!({"topic": topic, "partition": partition, "from": bounds.from, "to": bounds.to, "position": position}));
+        // Where a topic is not for everyone, offsets would tell of events that there are and that are not shown.
+        if !catalogue.is_protected(topic) {
+            done += position - bounds.from;
+            whole += bounds.to - bounds.from;
+            partitions.push(json!({"topic": topic, "partition": partition, "from": bounds.from, "to": bounds.to, "position": position}));
+        } else {
+            partitions.push(json!({"topic": topic, "partition": partition}));
+        }
     }
-    let share_done = if whole == 0 { 1.0 } else { done as f64 / whole as f64 };
+    let is_over = replay.state == ReplayState::Finished || partitions.is_empty();
+    let share_done = if whole == 0 { f64::from(u8::from(is_over)) } else { done as f64 / whole as f64 };
     json!({
         "id": replay.id, "subscription": subscription.id, "state": replay.state, "types": replay.types,
         "filters": replay.filters.as_ref().map_or_else(|| json!([]), |filters| json!(filters)),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use ryggrad_bridge_core::rewind::{RewindRequest, Stretch};
+use ryggrad_bridge_core::rewind::{Partition, RewindRequest, Stretch};
+use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -35,14 +36,18 @@ pub async fn rewind(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, b
     Ok(Json(json!({"preview": true, "partitions": shown(&stretches, Some(&counted)), "counted_to_the_end": counted.is_whole})))
 }
 
-/// Stretches, with counts where there are any. `records` also counts offsets at which nothing stands.
+/// Stretches, with counts where there are any. `records_max` also counts offsets at which nothing stands. Where a topic is
+/// not for everyone, no offsets: they would tell of events that there are and that are not shown.
 pub(super) fn shown(stretches: &[Stretch], counted: Option<&Counted>) -> Vec<Value> {
     let one = |stretch: &Stretch| {
-        let mut shown = json!({
-            "topic": stretch.partition.topic, "partition": stretch.partition.partition, "from": stretch.from, "to": stretch.to,
-            "position": stretch.extent.position, "log_start": stretch.extent.low, "log_end": stretch.extent.high,
-            "records_max": stretch.to - stretch.from,
-        });
+        let Partition { topic, partition } = &stretch.partition;
+        let mut shown = json!({"topic": topic, "partition": partition});
+        if !Catalogue::built_in().is_protected(topic) {
+            shown = json!({
+                "topic": topic, "partition": partition, "from": stretch.from, "to": stretch.to, "position": stretch.extent.position,
+                "log_start": stretch.extent.low, "log_end": stretch.extent.high, "records_max": stretch.to - stretch.from,
+            });
+        }
         if let Some(counted) = counted {
             shown["matching"] = json!(counted.matching.get(&stretch.partition));
         }

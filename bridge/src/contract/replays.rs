@@ -42,7 +42,7 @@ pub fn shapes() -> [(&'static str, Value); 6] {
         "topic": text(), "partition": count(), "from": count(), "to": count(), "position": count(), "log_start": count(),
         "log_end": count(), "records_max": count(), "matching": {"type": ["integer", "null"], "minimum": 0},
     });
-    let stretch = object(&["topic", "partition", "from", "to", "position", "log_start", "log_end", "records_max"], stretch);
+    let stretch = object(&["topic", "partition"], stretch);
     let rewound = json!({
         "preview": {"type": "boolean"}, "partitions": {"type": "array", "items": stretch},
         "counted_to_the_end": {"type": "boolean", "description": "If not, there are at least so many as `matching` says."},
@@ -55,7 +55,8 @@ pub fn shapes() -> [(&'static str, Value); 6] {
         "from": point(), "to": to, "types": types(), "filters": {"type": "array", "maxItems": FILTERS_MAX, "items": reference("Filter")},
         "events_per_minute_max": chosen_rate, "preview": flag(false), "count": flag(true),
     });
-    let partition = whole(json!({"topic": text(), "partition": count(), "from": count(), "to": count(), "position": count()}));
+    let partition = json!({"topic": text(), "partition": count(), "from": count(), "to": count(), "position": count()});
+    let partition = object(&["topic", "partition"], partition);
     let replay = whole(json!({
         "id": id(), "subscription": id(), "state": {"enum": ["running", "finished", "cancelled"]},
         "types": {"type": "array", "items": text()}, "filters": {"type": "array", "items": reference("Filter")},

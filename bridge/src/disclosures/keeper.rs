@@ -118,8 +118,10 @@ impl Keeper {
 
     pub(super) fn taken(&self, subscription: Uuid, number: u64) {
         let mut state = self.state();
-        for written in state.book.taken(Timestamp::now(), subscription, number).unwrap_or_default() {
-            let _ = self.send(&mut state, written, None, None);
+        let taken = state.book.taken(Timestamp::now(), subscription, number).unwrap_or_default();
+        // All of them before a checkpoint, which is one more in the book.
+        if taken.into_iter().try_for_each(|written| self.enqueue(written, None, None)).is_ok() {
+            self.sign_if_due(&mut state);
         }
     }
 
@@ -149,10 +151,14 @@ impl Keeper {
 
     fn send(&self, state: &mut State, written: Written, told: Option<oneshot::Sender<()>>, room: Option<Room>) -> Result<(), NotRecorded> {
         self.enqueue(written, told, room)?;
+        self.sign_if_due(state);
+        Ok(())
+    }
+
+    fn sign_if_due(&self, state: &mut State) {
         if state.book.chain().unsigned() >= CHECKPOINT_RECORDS_MAX {
             self.sign(state);
         }
-        Ok(())
     }
 
     fn enqueue(&self, (number, value): Written, told: Option<oneshot::Sender<()>>, room: Option<Room>) -> Result<(), NotRecorded> {

@@ -10,7 +10,6 @@ use ryggrad_bridge_core::endpoint::{Endpoint, State};
 use ryggrad_bridge_core::hub::Member;
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
 use ryggrad_schemas::Catalogue;
-use ryggrad_schemas::catalogue::DataClass;
 use serde_json::{Value, json};
 use smallvec::SmallVec;
 
@@ -63,13 +62,12 @@ pub fn topic_name(catalogue: &Catalogue, id: u16) -> &str {
 pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Catalogue) -> Value {
     const WAITING_SHOWN_MAX: usize = 20;
     let machine = member.machine();
-    let shows_offsets = |topic: &str| catalogue.events.iter().any(|event| event.topic == topic && event.class == DataClass::Open);
     let partitions: Vec<Value> = machine
         .cursors()
         .map(|(place, cursor)| {
             let topic = topic_name(catalogue, place.topic);
             json!({
-                "topic": topic, "partition": place.partition, "scanned_to": stored.get(&place).filter(|_| shows_offsets(topic)),
+                "topic": topic, "partition": place.partition, "scanned_to": stored.get(&place).filter(|_| !catalogue.is_protected(topic)),
                 "pending": cursor.pending.len(), "collapsed_keys": cursor.collapsed.len(),
             })
         })
@@ -80,7 +78,7 @@ pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Cat
         .map(|lane| {
             let key = member.kept(lane.place, lane.offset).and_then(|record| record.log.key.clone());
             let topic = topic_name(catalogue, lane.place.topic);
-            let offset = Some(lane.offset).filter(|_| shows_offsets(topic));
+            let offset = Some(lane.offset).filter(|_| !catalogue.is_protected(topic));
             json!({
                 "key": key, "topic": topic, "partition": lane.place.partition, "offset": offset,
                 "attempts": lane.attempts, "next_attempt_at": time(lane.due_ms), "last_error": word(lane.outcome),
@@ -108,6 +106,9 @@ pub fn of_attempt(logged: &LoggedAttempt) -> Value {
         "outcome": word(logged.outcome), "http_status": http_status, "latency_ms": logged.attempt.latency_ms, "error": logged.attempt.error,
     })
 }
+
+/// What withholds everything where one of a subscription's types is shut in this installation.
+pub const TYPE_SHUT: &str = "type-shut";
 
 /// What withholds everything, for the organisation's own eyes and the operator's.
 pub fn withheld_by(reason: Reason) -> Value {

@@ -22,5 +22,5 @@ pub use departure::{departed, without_unit};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;
 pub use record::{Change, Fact, Kept, Kind, Who};
-pub use request::{Asked, Look};
+pub use request::{Asked, Look, is_pseudonym};
 pub use sight::Sight;
