@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_bridge_core::egress::{Allowance, Cidr, EgressPolicy};
+use ryggrad_schemas::catalogue::Latch;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::webhook::WebhookOptions;
@@ -48,6 +49,8 @@ pub struct BridgeConfig {
     pub webhook_origin: String,
     /// The issuer whose tokens open the API, instead of tokens of the bridge's own.
     pub trust: Option<TrustConfig>,
+    /// Makes this an installation for trials: opens protected types, those for trials among them. What it carries is synthetic.
+    pub trial: bool,
     /// How long a token of the bridge's own lives unless its request says otherwise.
     pub token_life_default_s: u32,
     /// Longest life of such a token.
@@ -152,6 +155,7 @@ impl Default for BridgeConfig {
             asymmetric_signatures: false,
             webhook_origin: "ryggrad.local".to_owned(),
             trust: None,
+            trial: false,
             token_life_default_s: 7 * 24 * 3_600,
             token_life_max_s: 90 * 24 * 3_600,
             replication: 1,
@@ -199,6 +203,15 @@ impl Default for BridgeConfig {
 }
 
 impl BridgeConfig {
+    /// What opens protected types here. Asked once, when the bridge starts.
+    pub fn latch(&self) -> Latch {
+        match (self.trial, &self.trust) {
+            (true, _) => Latch::Trial,
+            (false, Some(_)) => Latch::Trusting,
+            (false, None) => Latch::Shut,
+        }
+    }
+
     /// What endpoints may be called. `kafka` is refused like the bridge itself, where it is given by address.
     pub fn egress_policy(&self, kafka: &str) -> EgressPolicy {
         let brokers = kafka.split(',').filter_map(|broker| broker.trim().parse().ok());

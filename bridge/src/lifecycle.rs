@@ -145,6 +145,7 @@ impl Bridge {
             registry,
             telemetry: telemetry.clone(),
             trust,
+            catalogue: Catalogue::opened(self.config.latch()),
             webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
             watch_list_uploads: Semaphore::new(self.config.watch_list_uploads_max),
@@ -181,13 +182,13 @@ async fn work(
     let (finished, mut finished_inbox) = mpsc::channel(64);
     let context = Arc::new(Context {
         connection: connection.clone(),
-        catalogue: Catalogue::built_in(),
+        catalogue: shared.catalogue,
         config: config.clone(),
         webhook: Webhook::new(config.webhook_options(config.egress_policy(&connection.bootstrap), Some(secrets.signing_key)))?,
         writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
-        decisions: Arc::new(Decisions::new(Catalogue::built_in())),
+        decisions: Arc::new(Decisions::new(shared.catalogue)),
         holds: Arc::new(Holds::default()),
         watched: Arc::new(Watched::new(Fingerprints::new(secrets.seal.derive("watch list fingerprints")))),
         telemetry: telemetry.clone(),
@@ -214,7 +215,8 @@ async fn work(
     let mut following = JoinSet::new();
     let (tell_loaded, loaded) = oneshot::channel();
     let (removals, followed) = (Arc::clone(&context), connection.clone());
-    following.spawn(async move { removals.removals.follow(&followed, removals.catalogue, tell_loaded).await });
+    // Also those of topics that are shut for now.
+    following.spawn(async move { removals.removals.follow(&followed, Catalogue::built_in(), tell_loaded).await });
     shared.obstacle.send_replace(Some("reading which keys were removed".to_owned()));
     tokio::select! {
         Ok(()) = loaded => {}
@@ -236,7 +238,7 @@ async fn work(
     // Set once, here.
     let ready = shared.ready.get_or_init(|| ready);
     shared.obstacle.send_replace(None);
-    tracing::info!("the bridge is ready");
+    tracing::info!(trial = config.trial, "the bridge is ready");
 
     let pulse = Pulse::new(connection)?;
     loop {

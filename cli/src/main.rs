@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
     access, bench, bridge, completions, consume, credentials, filter, listen, offsets, produce, replay, sources, subscriptions, tokens,
-    topics, up, watch_lists,
+    topics, trial, up, watch_lists,
 };
 use exit::Code;
 use tokio_util::sync::CancellationToken;
@@ -102,6 +102,9 @@ enum Command {
     /// Lists, creates and checks the catalogue's topics
     #[command(after_help = topics::EXAMPLES)]
     Topics(topics::Args),
+    /// Publishes made-up measurements, so that protected data can be tried
+    #[command(after_help = trial::EXAMPLES)]
+    Trial(trial::Args),
     /// Shows how registries are followed, and gives orders to their producers
     #[command(after_help = sources::EXAMPLES)]
     Sources(sources::Args),
@@ -158,6 +161,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::AccessHistory(args) => access::history::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,
+        Command::Trial(args) => trial::run(args, stop_on_signal()?).await,
         Command::Sources(args) => sources::run(args).await,
         Command::Filter(command) => filter::run(command),
         Command::Bench(command) => bench::run(command, stop_on_signal()?).await,

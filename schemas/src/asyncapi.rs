@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalogue::{Catalogue, DataClass, EventType, Topic};
+use crate::catalogue::{Catalogue, EventType, Topic};
 use crate::cloudevents::AVRO;
 use crate::manifest;
 
@@ -78,25 +78,30 @@ fn message(event: &EventType) -> Value {
         "ce_source": text("The feed that the change was read from."),
         "ce_type": {"const": event.ce_type},
         "ce_subject": text(&format!("The key: {}.", event.key)),
-        "ce_time": {"type": "string", "format": "date-time", "description": "When the registry says that it happened."},
+        "ce_time": {"type": "string", "format": "date-time", "description": "When whoever the data comes from says that it happened."},
         "content-type": {"const": AVRO},
     });
     for attribute in &event.attributes {
         headers[format!("ce_{attribute}")] = text("Only where it applies; filters may use it.");
     }
-    let class = match event.class {
-        DataClass::Open => "open",
-        DataClass::Personal => "personal",
-        DataClass::Health => "health",
-    };
+    let mut required = vec!["ce_specversion", "ce_id", "ce_source", "ce_type", "content-type"];
+    let mut about = format!("Owner of the data: {}. Class: {}.", event.owner, event.class.name());
+    if event.is_protected() {
+        headers["ce_controller"] = text("Organisation number of whose data it is.");
+        required.extend(["ce_subject", "ce_time", "ce_controller"]);
+        about.push_str(&format!(" Protected: it takes a grant. Views, the narrowest first: {}.", event.views.join(", ")));
+    }
+    if event.is_for_trials() {
+        about.push_str(" Synthetic, in trial installations only.");
+    }
     let newest = manifest::latest(&event.schema);
     let schema: Value = newest.and_then(|newest| serde_json::from_str(newest.text).ok()).unwrap_or_default();
     json!({
         "name": event.ce_type, "title": event.ce_type, "contentType": AVRO,
-        "description": format!("Owner of the data: {}. Class: {class}.", event.owner),
+        "description": about,
         "headers": {
             "type": "object", "properties": headers,
-            "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "content-type"],
+            "required": required,
         },
         "payload": {"schemaFormat": AVRO_SCHEMA_FORMAT, "schema": schema},
         "bindings": {"kafka": {

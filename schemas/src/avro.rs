@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::avro_json::Plan;
 use crate::document::{Decimal, ToDocument};
 use crate::manifest::{self, SchemaVersion};
+use crate::proeve::ProeveMaaling;
 use crate::virksomhet::VirksomhetEndret;
 
 /// The most that decoding one value may allocate, in bytes.
@@ -189,6 +190,12 @@ impl WriteAvro for i64 {
     }
 }
 
+impl WriteAvro for f64 {
+    fn write(&self, datum: &mut Vec<u8>) {
+        datum.extend_from_slice(&self.to_le_bytes());
+    }
+}
+
 // Unions are always of null, which comes first, and one type.
 impl<T: WriteAvro> WriteAvro for Option<T> {
     fn write(&self, datum: &mut Vec<u8>) {
@@ -265,6 +272,7 @@ pub fn decode_to_json(framed: &[u8]) -> Result<Value, DecodeError> {
     let codec = CODECS.get(&id).ok_or(DecodeError::UnknownSchema { id })?;
     match codec.version.schema.as_str() {
         VirksomhetEndret::SCHEMA => Ok(decode::<VirksomhetEndret>(framed)?.give()),
+        ProeveMaaling::SCHEMA => Ok(decode::<ProeveMaaling>(framed)?.give()),
         _ => Err(DecodeError::UnknownSchema { id }),
     }
 }

@@ -21,6 +21,7 @@ enum Node {
     Decimal,
     Bool,
     Long,
+    Double,
     /// Symbols, already in quotes.
     Enum(Vec<String>),
     Array(Box<Node>),
@@ -81,6 +82,7 @@ fn node(schema: &Value, named: &mut BTreeMap<String, Node>) -> Option<Node> {
             "string" => Some(Node::Text),
             "boolean" => Some(Node::Bool),
             "long" => Some(Node::Long),
+            "double" => Some(Node::Double),
             // A name that is not known yet would be a recursion, which no schema of ours has.
             named_before => named.get(named_before).cloned(),
         },
@@ -154,6 +156,8 @@ fn write_node<'d>(node: &Node, reader: &mut Reader<'d>, place: &mut Place<'d>, o
         Node::Decimal => json_or_text(reader.text()?, out)?,
         Node::Bool => out.extend_from_slice(if reader.bool()? { b"true" } else { b"false" }),
         Node::Long => write!(out, "{}", reader.long()?).ok()?,
+        // What JSON has no number for is told apart elsewhere.
+        Node::Double => serde_json::to_writer(out, &reader.double().filter(|value| value.is_finite())?).ok()?,
         Node::Enum(symbols) => out.extend_from_slice(symbols.get(usize::try_from(reader.long()?).ok()?)?.as_bytes()),
         Node::Array(items) => {
             let (mut index, pointer_bytes) = (0_usize, place.pointer.len());
@@ -263,6 +267,7 @@ fn skip(node: &Node, reader: &mut Reader<'_>) -> Option<()> {
         Node::Text | Node::Decimal => drop(reader.bytes()?),
         Node::Bool => drop(reader.bool()?),
         Node::Long | Node::Enum(_) => drop(reader.long()?),
+        Node::Double => drop(reader.double()?),
         Node::Array(items) => {
             while let Some(count) = reader.block()? {
                 for _ in 0..count {
@@ -344,6 +349,12 @@ impl<'d> Reader<'d> {
             1 => Some(true),
             _ => None,
         }
+    }
+
+    fn double(&mut self) -> Option<f64> {
+        let (taken, left) = self.left.split_first_chunk()?;
+        self.left = left;
+        Some(f64::from_le_bytes(*taken))
     }
 
     #[inline]

@@ -59,6 +59,51 @@ pub enum DataClass {
     Health,
 }
 
+impl DataClass {
+    /// Its name, as the catalogue has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Personal => "personal",
+            Self::Health => "health",
+        }
+    }
+}
+
+/// What types of this front carry is synthetic, and for trials alone.
+const TRIAL: &str = "no.ryggrad.proeve.";
+
+/// What opens protected types in an installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Latch {
+    /// Nothing does: open types alone.
+    Shut,
+    /// An issuer of tokens is trusted: all but what is for trials.
+    Trusting,
+    /// It is a trial: everything.
+    Trial,
+}
+
+impl Latch {
+    const ALL: [Self; 3] = [Self::Shut, Self::Trusting, Self::Trial];
+
+    /// Whether it lets a type be.
+    pub fn opens(self, event: &EventType) -> bool {
+        self >= event.needs()
+    }
+
+    /// What is missing, and who can open it; nothing is missing where a type is always there.
+    const fn in_plain_words(self) -> &'static str {
+        match self {
+            Self::Shut => "",
+            Self::Trusting => {
+                "carries protected data and is shut here: it needs an issuer of tokens, which whoever runs this bridge configures (trust)"
+            }
+            Self::Trial => "is for trials, and this bridge is none: whoever runs it can make it one (trial = true)",
+        }
+    }
+}
+
 /// One event type.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +131,25 @@ impl EventType {
     /// Schema registry subject, by the topic name strategy that stock clients expect.
     pub fn subject(&self) -> String {
         format!("{}-value", self.topic)
+    }
+
+    /// Whether it takes more than a subscription to get it.
+    pub fn is_protected(&self) -> bool {
+        self.class != DataClass::Open
+    }
+
+    /// Whether it is for trials alone.
+    pub fn is_for_trials(&self) -> bool {
+        self.ce_type.starts_with(TRIAL)
+    }
+
+    /// What has to open it.
+    fn needs(&self) -> Latch {
+        match (self.is_for_trials(), self.is_protected()) {
+            (true, _) => Latch::Trial,
+            (false, true) => Latch::Trusting,
+            (false, false) => Latch::Shut,
+        }
     }
 
     /// What kind of identifier its keys are; `None` where watch lists know no such kind.
@@ -224,10 +288,31 @@ static BUILT_IN: LazyLock<Catalogue> = LazyLock::new(|| {
     Catalogue::parse(include_str!("../catalogue.toml")).expect("catalogue.toml is valid")
 });
 
+static OPENED: LazyLock<[Catalogue; 3]> = LazyLock::new(|| Latch::ALL.map(|latch| BUILT_IN.opened_by(latch)));
+
 impl Catalogue {
     /// The catalogue that this binary was built with.
     pub fn built_in() -> &'static Self {
         &BUILT_IN
+    }
+
+    /// Of that, what there is in an installation: nobody creates, reads, subscribes to or shows anything else.
+    pub fn opened(latch: Latch) -> &'static Self {
+        &OPENED[latch as usize]
+    }
+
+    fn opened_by(&self, latch: Latch) -> Self {
+        let (events, shut): (Vec<_>, Vec<_>) = self.events.iter().cloned().partition(|event| latch.opens(event));
+        let topics = self.topics.iter().filter(|topic| shut.iter().all(|event| event.topic != topic.name)).cloned().collect();
+        let sources = self.sources.iter().filter(|source| shut.iter().all(|event| event.ce_type != source.event)).cloned().collect();
+        Self { events, sources, topics }
+    }
+
+    /// For whoever names what is not in this catalogue, but would be in another installation: what that needs, and who
+    /// can open it. As a sentence without its subject.
+    pub fn why_shut(&self, pattern: &str) -> Option<&'static str> {
+        let shut = BUILT_IN.matching(pattern).find(|event| self.event(&event.ce_type).is_none())?;
+        Some(shut.needs().in_plain_words())
     }
 
     /// Reads and validates a catalogue.
@@ -350,6 +435,33 @@ mod tests {
         for name in access.into_iter().chain(others) {
             assert!(catalogue.topic(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_latch_shows_what_it_opens_and_nothing_of_the_rest() {
+        // One more than there is: protected, and not for trials.
+        let text = include_str!("../catalogue.toml");
+        let more = "[[event]]\ntype = \"no.ryggrad.test.v1\"\ntopic = \"test.v1\"\nschema = \"proevemaaling\"\nkey = \"k\"\nowner = \"o\"\n\
+            class = \"personal\"\nviews = [\"full\"]\nattributes = []\n[[topic]]\nid = 9999\nname = \"test.v1\"\npurpose = \"p\"\npartitions = 1\n\
+            cleanup = \"compact\"\ntimestamp = \"log-append\"\n";
+        let catalogue = Catalogue::parse(&format!("{text}{more}")).unwrap();
+        let open = |event: &EventType| event.class == DataClass::Open;
+        for (latch, opens) in [
+            (Latch::Shut, &open as &dyn Fn(&EventType) -> bool),
+            (Latch::Trusting, &|event| !event.ce_type.starts_with("no.ryggrad.proeve.")),
+            (Latch::Trial, &|_| true),
+        ] {
+            let opened = catalogue.opened_by(latch);
+            for event in &catalogue.events {
+                let there = (opened.event(&event.ce_type).is_some(), opened.topic(&event.topic).is_some());
+                assert_eq!(there, (opens(event), opens(event)), "{latch:?} {}", event.ce_type);
+            }
+            assert!(opened.faults().is_empty() && opened.topic(topics::MEMBERS).is_some(), "{latch:?}");
+        }
+        assert!(Catalogue::opened(Latch::Shut).why_shut("no.ryggrad.proeve.maaling.v1").is_some_and(|why| why.contains("trial = true")));
+        assert!(Catalogue::opened(Latch::Trusting).why_shut("no.ryggrad.proeve.*").is_some_and(|why| why.contains("trial = true")));
+        assert_eq!(Catalogue::opened(Latch::Trial).why_shut("no.ryggrad.proeve.maaling.v1"), None);
+        assert_eq!(Catalogue::opened(Latch::Shut).why_shut("no.ryggrad.unknown.v1"), None);
     }
 
     #[test]

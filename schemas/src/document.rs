@@ -212,6 +212,13 @@ impl FromDocument for i64 {
     }
 }
 
+impl ToDocument for f64 {
+    // What JSON has no number for is null.
+    fn give(&self) -> Value {
+        Value::from(*self)
+    }
+}
+
 impl ToDocument for Decimal {
     fn give(&self) -> Value {
         serde_json::from_str(&self.0).unwrap_or_else(|_| Value::String(self.0.clone()))

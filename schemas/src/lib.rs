@@ -21,6 +21,7 @@ mod json_scan;
 pub mod json_text;
 pub mod json_write;
 pub mod manifest;
+pub mod proeve;
 pub mod record;
 pub mod virksomhet;
 

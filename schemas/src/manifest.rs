@@ -33,7 +33,8 @@ struct File {
 
 /// Every committed schema file: (folder, version, text). A new version is one line here, one in
 /// `manifest.toml`.
-const FILES: &[(&str, u32, &str)] = &[("virksomhet", 1, include_str!("../avro/virksomhet/v1.avsc"))];
+const FILES: &[(&str, u32, &str)] =
+    &[("virksomhet", 1, include_str!("../avro/virksomhet/v1.avsc")), ("proevemaaling", 1, include_str!("../avro/proevemaaling/v1.avsc"))];
 
 static MANIFEST: LazyLock<Vec<SchemaVersion>> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "compiled in; a test parses it")]

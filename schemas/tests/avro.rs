@@ -4,9 +4,10 @@
 
 use apache_avro::Schema;
 use apache_avro::writer::datum::GenericDatumWriter;
-use ryggrad_schemas::avro::{self, DecodeError};
+use ryggrad_schemas::avro::{self, AvroEvent, DecodeError};
 use ryggrad_schemas::document::{Decimal, ToDocument};
 use ryggrad_schemas::manifest;
+use ryggrad_schemas::proeve::ProeveMaaling;
 use ryggrad_schemas::virksomhet::{BorrowedVirksomhetEndret, Endringstype, Kapital, Virksomhet, VirksomhetEndret, state_hash};
 use serde_json::{Value, json};
 
@@ -23,8 +24,8 @@ fn event(document: &str) -> VirksomhetEndret {
 }
 
 /// The datum as Avro's own library writes it.
-fn as_the_library_writes(event: &VirksomhetEndret) -> Vec<u8> {
-    let schema = Schema::parse_str(manifest::latest("virksomhet").unwrap().text).unwrap();
+fn as_the_library_writes<T: AvroEvent>(event: &T) -> Vec<u8> {
+    let schema = Schema::parse_str(manifest::latest(T::SCHEMA).unwrap().text).unwrap();
     let writer = GenericDatumWriter::builder(&schema).human_readable(false).build().unwrap();
     writer.write_ser_to_vec(event).unwrap()
 }
@@ -136,6 +137,30 @@ fn the_state_hash_sees_content_and_nothing_that_bulk_files_lack() {
     assert_eq!(of(plain), of(linked));
     assert_ne!(of(plain), of(r#"{"navn":"B","organisasjonsform":{"kode":"AS"}}"#));
     assert_ne!(of(plain), of(r#"{"navn":"A","organisasjonsform":{"kode":"AS","kapital":1}}"#));
+}
+
+#[test]
+fn a_measurement_comes_back_with_every_digit_of_its_value() {
+    for (verdi, shown) in [(72.0, json!(72.0)), (-0.1, json!(-0.1)), (f64::MIN_POSITIVE, json!(f64::MIN_POSITIVE)), (1e300, json!(1e300))] {
+        for kommentar in [None, Some("i ro \u{1}".to_owned())] {
+            let maaling = ProeveMaaling { pasient: "p1".to_owned(), verdi, kommentar: kommentar.clone(), ..ProeveMaaling::default() };
+            let framed = avro::encode(&maaling).unwrap();
+            assert_eq!(framed[..5], [0, 0, 0, 0, 2]);
+            assert_eq!(framed[5..], as_the_library_writes(&maaling));
+            assert_eq!(avro::decode::<ProeveMaaling>(&framed).unwrap(), maaling);
+            let document = avro::decode_to_json(&framed).unwrap();
+            assert_eq!(
+                (&document["pasient"], &document["verdi"], document.get("kommentar").cloned()),
+                (&json!("p1"), &shown, kommentar.map(Value::from))
+            );
+            assert_eq!(written(&framed).unwrap(), document);
+        }
+    }
+    for no_number in [f64::NAN, f64::INFINITY] {
+        let framed = avro::encode(&ProeveMaaling { verdi: no_number, ..ProeveMaaling::default() }).unwrap();
+        assert_eq!(written(&framed).unwrap(), avro::decode_to_json(&framed).unwrap());
+        assert_eq!(written(&framed).unwrap()["verdi"], Value::Null);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! What a receiver should get is written down here by hand, not asked of the code under test.
 
 use ryggrad_log::{Appender, Connection, Publisher, PublisherOptions, TransactionWatch, topics};
+use ryggrad_schemas::catalogue::Latch;
 use ryggrad_schemas::catalogue::topics::REMOVED;
 use ryggrad_schemas::cloudevents::{AVRO, Attributes};
 use ryggrad_schemas::event_id::event_id;
@@ -49,7 +50,7 @@ pub fn key(number: u32) -> String {
 impl Events {
     /// A publisher; makes the topics if the bridge has not done so yet.
     pub async fn start(connection: &Connection) -> Self {
-        topics::ensure(connection, &Catalogue::built_in().topics, 1).await.expect("the topics are there");
+        topics::ensure(connection, &Catalogue::opened(Latch::Shut).topics, 1).await.expect("the topics are there");
         let publisher = Publisher::start(connection, "test-events", &PublisherOptions::default()).await.expect("a publisher");
         let watch = TransactionWatch::new(connection).expect("a watch");
         let appender = Appender::new(connection, 10_000).expect("an appender");

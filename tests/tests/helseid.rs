@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use ryggrad_log::{Appender, topics};
+use ryggrad_schemas::catalogue::Latch;
 use ryggrad_schemas::virksomhet::{Endringstype, Virksomhet, VirksomhetEndret};
 use ryggrad_schemas::{Catalogue, EncodedRecord, Headers, avro};
 use ryggrad_tests::bridge::{Caller, Raw};
@@ -272,7 +273,7 @@ async fn unit(appender: &Appender, number: &str, above: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_client_gets_in_and_each_rule_broken_once_keeps_one_out() {
     let rig = Rig::start().await;
-    topics::ensure(&rig.scenario.connection(), &Catalogue::built_in().topics, 1).await.unwrap();
+    topics::ensure(&rig.scenario.connection(), &Catalogue::opened(Latch::Shut).topics, 1).await.unwrap();
     let appender = Appender::new(&rig.scenario.connection(), 10_000).unwrap();
     unit(&appender, PART, ORGANISATION).await;
     unit(&appender, UNIT, PART).await;

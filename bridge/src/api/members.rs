@@ -137,11 +137,12 @@ pub async fn lacks(
     let ready = shared.ready()?;
     let organisation = named.seen_by(&caller)?;
     let mut query = Query::read(raw.as_deref(), &["type", "supplier"]);
-    let events = &Catalogue::built_in().events;
-    let event = query.text("type").and_then(|text| events.iter().find(|event| event.ce_type == text));
+    let (events, named) = (&shared.catalogue.events, query.text("type").unwrap_or_default());
+    let event = events.iter().find(|event| event.ce_type == named);
     if event.is_none() {
         let all: Vec<&str> = events.iter().map(|event| event.ce_type.as_str()).collect();
-        query.wrong("type", &format!("is one event type; there are: {}", all.join(", ")));
+        let why = || format!("is one event type; there are: {}", all.join(", "));
+        query.wrong("type", &shared.catalogue.why_shut(named).map_or_else(why, str::to_owned));
     }
     let (supplier, own) = (query.organisation("supplier"), caller.supplier());
     if own.is_some() && supplier.is_some_and(|named| Some(named) != own) {

@@ -25,6 +25,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -34,6 +35,7 @@ use axum::routing::{delete, get, post};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use ryggrad_bridge_core::asymmetric::PublicKey;
+use ryggrad_schemas::Catalogue;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
@@ -77,6 +79,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Those that the API itself counts.
     pub telemetry: Telemetry,
+    /// Event types and topics, as far as they are open here.
+    pub catalogue: &'static Catalogue,
     /// Whose tokens count, if not the bridge's own.
     pub trust: Option<Arc<Trust>>,
     /// What receivers verify asymmetric signatures with.
@@ -153,7 +157,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(async || document(contract::openapi())))
-        .route("/asyncapi.json", get(async || document(contract::asyncapi())))
+        .route("/asyncapi.json", get(topics))
         .route("/.well-known/webhook-keys", get(well_known::webhook_keys))
         .route("/.well-known/oauth-protected-resource", get(well_known::protected_resource))
         .fallback(async || Problem::not_found("address"))
@@ -203,14 +207,18 @@ fn describe(contract: &mut Contract) {
     contract.add(described.answers_as(200, "AsyncAPI 3.", "application/json", object()));
 }
 
-fn document(text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+async fn topics(State(shared): State<Arc<Shared>>) -> Response {
+    document(contract::asyncapi(shared.catalogue))
+}
+
+fn document(text: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text.into()).into_response()
 }
 
 async fn readiness(State(shared): State<Arc<Shared>>) -> Response {
     let obstacle = shared.obstacle.borrow().clone();
     let status = if obstacle.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"ready": obstacle.is_none(), "obstacle": obstacle});
+    let body = json!({"ready": obstacle.is_none(), "obstacle": obstacle, "trial": shared.config.trial});
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 

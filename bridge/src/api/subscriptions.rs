@@ -11,7 +11,6 @@ use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::role::Role;
 use ryggrad_bridge_core::settings::Channel;
 use ryggrad_bridge_core::subscription::{Precondition, State as SubscriptionState, Subscription, parse};
-use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -23,7 +22,7 @@ use super::{Id, Ready, Shared};
 use crate::contract::schemas::organisation;
 use crate::contract::{Contract, Operation, Rule};
 use crate::problem::{Code, Problem};
-use crate::runtime::withheld_by;
+use crate::runtime::{TYPE_SHUT, withheld_by};
 use crate::subscriptions::ChangeError;
 
 impl From<ChangeError> for Problem {
@@ -46,7 +45,7 @@ pub async fn create(State(shared): State<Arc<Shared>>, caller: Caller, DerivedId
     may_act(ready, maker)?;
     let body = body.json()?;
     let policy = shared.config.egress_policy("");
-    let new = parse(&body, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
+    let new = parse(&body, shared.catalogue, &policy).map_err(Problem::invalid)?;
     covered(ready, maker, &new.types)?;
     let (subscription, secret) = ready.subscriptions.create(maker, new, id).await?;
     let mut shown = subscription.public();
@@ -70,7 +69,7 @@ pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, RawQuery(ra
     let (found, next) = page.cut(all, |subscription| subscription.id);
     let listed = |subscription: &Subscription| {
         let mut shown = subscription.public();
-        shown.insert("withheld_by".to_owned(), json!(ready.subscriptions.hold(subscription).reason().map(withheld_by)));
+        shown.insert("withheld_by".to_owned(), withheld(ready, subscription));
         shown
     };
     let shown: Vec<_> = found.iter().map(listed).collect();
@@ -83,6 +82,7 @@ pub async fn show(State(shared): State<Arc<Shared>>, caller: Caller, id: Id) -> 
     let subscription = own(ready, caller, id).await?;
     let mut shown = subscription.public();
     shown.insert("status".to_owned(), json!(ready.subscriptions.status(subscription.id).await));
+    shown.insert("withheld_by".to_owned(), withheld(ready, &subscription));
     Ok(([(header::ETAG, subscription.tag())], Json(Value::Object(shown))).into_response())
 }
 
@@ -94,7 +94,7 @@ pub async fn patch(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, he
     let precondition = precondition(&headers);
     let body = body.json()?;
     let policy = shared.config.egress_policy("");
-    let patch = Patch::parse(&body, &subscription, Catalogue::built_in(), &policy).map_err(Problem::invalid)?;
+    let patch = Patch::parse(&body, &subscription, shared.catalogue, &policy).map_err(Problem::invalid)?;
     if let Some(types) = &patch.types {
         covered(ready, subscription.caller(), types)?;
     }
@@ -159,8 +159,17 @@ fn posted(subscription: Subscription) -> Result<Subscription, Problem> {
     if subscription.channel.is_fetched() { Err(Problem::other_channel(subscription.channel)) } else { Ok(subscription) }
 }
 
-/// Refuses what would bring events while whoever a subscription is for is stopped, whoever calls.
+/// What withholds all that a subscription would get: what stops whoever it is for, or a type that is shut here.
+fn withheld(ready: &Ready, subscription: &Subscription) -> Value {
+    let stopped = ready.subscriptions.hold(subscription).reason().map(withheld_by);
+    json!(stopped.or_else(|| Some(json!({"reason": TYPE_SHUT, "detail": ready.subscriptions.shut(subscription)?}))))
+}
+
+/// Refuses what would bring events while whoever a subscription is for is stopped, whoever calls, or a type is shut.
 pub(super) fn not_held(ready: &Ready, subscription: &Subscription) -> Result<(), Problem> {
+    if let Some(why) = ready.subscriptions.shut(subscription) {
+        return Err(Problem::unavailable(why));
+    }
     ready.subscriptions.hold(subscription).reason().map_or(Ok(()), |reason| Err(Problem::stopped(reason)))
 }
 

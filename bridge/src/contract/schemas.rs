@@ -123,7 +123,7 @@ pub fn all(problem_types: Vec<String>) -> Value {
             "id": id(), "organisation": organisation(), "supplier": organisation(), "roles": roles, "description": {"type": ["string", "null"]}, "created_at": time(),
             "expires_at": time(), "revoked": {"type": "boolean"},
         })),
-        "Readiness": whole(json!({"ready": {"type": "boolean"}, "obstacle": {"type": ["string", "null"]}})),
+        "Readiness": whole(json!({"ready": {"type": "boolean"}, "obstacle": {"type": ["string", "null"]}, "trial": {"type": "boolean"}})),
         "ProtectedResource": object(
             &["resource", "authorization_servers", "scopes_supported", "bearer_methods_supported"],
             json!({

@@ -13,6 +13,7 @@ use ryggrad_schemas::Catalogue;
 use serde_json::{Map, Value, json};
 
 use super::schemas::{count, id, object, or_null, organisation, reference, text, time, whole};
+use crate::runtime::TYPE_SHUT;
 
 /// A signing secret: 24 to 64 bytes in base64.
 pub fn secret() -> Value {
@@ -33,7 +34,7 @@ pub fn shapes() -> [(&'static str, Value); 9] {
         ("SubscriptionPatch", patch()),
         ("Subscription", shown(&[])),
         ("CreatedSubscription", shown(&[("secret", secret())])),
-        ("SubscriptionWithStatus", shown(&[("status", or_null(status()))])),
+        ("SubscriptionWithStatus", shown(&[("status", or_null(status())), ("withheld_by", withheld_by())])),
         ("ListedSubscription", shown(&[("withheld_by", withheld_by())])),
         ("Filter", filter()),
     ]
@@ -200,7 +201,7 @@ fn shown(more: &[(&str, Value)]) -> Value {
 
 /// What withholds everything.
 fn withheld_by() -> Value {
-    let reasons = Reason::STOPPING.map(Reason::name);
+    let reasons: Vec<&str> = Reason::STOPPING.map(Reason::name).into_iter().chain([TYPE_SHUT]).collect();
     or_null(whole(json!({"reason": {"enum": reasons}, "detail": text()})))
 }
 

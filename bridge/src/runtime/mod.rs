@@ -38,7 +38,7 @@ use crate::removals::Removals;
 use crate::telemetry::Telemetry;
 use crate::watch_lists::Watched;
 use runner::Runner;
-pub use status::{LoggedAttempt, of_attempt, topic_name, withheld_by, word};
+pub use status::{LoggedAttempt, TYPE_SHUT, of_attempt, topic_name, withheld_by, word};
 
 /// Commands that may wait for the hub's task.
 const COMMANDS_MAX: usize = 256;
@@ -47,7 +47,7 @@ const COMMANDS_MAX: usize = 256;
 pub struct Context {
     /// How to reach Kafka.
     pub connection: Connection,
-    /// Event types and topics.
+    /// Event types and topics, as far as they are open here.
     pub catalogue: &'static Catalogue,
     /// Settings.
     pub config: BridgeConfig,

@@ -103,6 +103,9 @@ pub fn of_attempt(logged: &LoggedAttempt) -> Value {
     })
 }
 
+/// What withholds everything where one of a subscription's types is shut in this installation.
+pub const TYPE_SHUT: &str = "type-shut";
+
 /// What withholds everything, for the organisation's own eyes and the operator's.
 pub fn withheld_by(reason: Reason) -> Value {
     json!({"reason": reason.name(), "detail": reason.in_plain_words()})

@@ -28,6 +28,7 @@ use ryggrad_bridge_core::pull_cursor::CursorKey;
 use ryggrad_bridge_core::signature::Secret;
 use ryggrad_bridge_core::subscription::{Fault, NewSubscription, Precondition, Rotation, Start, State, Subscription, Verification};
 use ryggrad_log::{Moment, Moments, Seal};
+use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, Entry, Loaded, Stored};
 use serde_json::Value;
@@ -386,10 +387,13 @@ impl Subscriptions {
             self.engine.add(running, stored).await;
             return Ok(());
         }
-        tracing::error!(
-            subscription = %id,
-            "its secrets or its watch list do not open with this key, so it does not run; restore the key file that it was made under"
-        );
+        match self.shut(subscription) {
+            Some(why) => tracing::warn!(subscription = %id, why, "one of its types is shut here, so it waits"),
+            None => tracing::error!(
+                subscription = %id,
+                "its secrets or its watch list do not open with this key, so it does not run; restore the key file that it was made under"
+            ),
+        }
         // The tail goes without it: no cursor of it may imply that it was there.
         let mut left_behind = Vec::new();
         for (place, mut cursor) in stored.cursors.into_iter().filter(|(_, cursor)| cursor.attached) {
@@ -404,11 +408,18 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// How a subscription is to run; `None` if its secrets or its watch list do not open.
+    /// Why a subscription waits, if one of its types is shut here: whole, so that its numbers have no gap, and from
+    /// where it was once that type is open again.
+    pub fn shut(&self, subscription: &Subscription) -> Option<String> {
+        let mut carried = Catalogue::built_in().events.iter().filter(|event| subscription.from.contains_key(&event.topic));
+        carried.find_map(|event| Some(format!("{} {}", event.ce_type, self.context.catalogue.why_shut(&event.ce_type)?)))
+    }
+
+    /// How a subscription is to run; `None` if its secrets or its watch list do not open, or a type is shut.
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
         let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
-        opens.then(|| Running {
+        (opens && self.shut(subscription).is_none()).then(|| Running {
             subscription: subscription.clone(),
             target,
             mode: self.mode(subscription),

@@ -213,7 +213,7 @@ impl Subscriptions {
     async fn run_replay(&self, subscription: &Subscription, replay: &Replay, stored: Stored) {
         match self.running_replay(subscription, replay) {
             Some(running) => self.engine.add(running, stored).await,
-            None => tracing::error!(replay = %replay.id, "its subscription's secrets do not open, so it does not run"),
+            None => tracing::error!(replay = %replay.id, "its subscription does not run, so neither does it"),
         }
     }
 

@@ -33,6 +33,16 @@ pub struct BridgeArgs {
     /// Allow endpoints on loopback and private addresses, and plain http. For development only
     #[arg(long)]
     development_egress: bool,
+    #[command(flatten)]
+    trial: TrialFlag,
+}
+
+/// Whether the installation is for trials.
+#[derive(Debug, Clone, Args)]
+pub struct TrialFlag {
+    /// Make this a trial installation: opens protected event types, of which it carries synthetic events alone
+    #[arg(long, env = "RYGGRAD_TRIAL", value_parser = clap::builder::FalseyValueParser::new())]
+    pub trial: bool,
 }
 
 /// Runs the bridge until told to stop.
@@ -46,8 +56,10 @@ pub async fn run(args: BridgeArgs, stop: CancellationToken) -> anyhow::Result<Co
         settings.bridge.schema_registry = Some(registry);
     }
     settings.bridge.development_egress |= args.development_egress;
+    settings.bridge.trial |= args.trial.trial;
     let bridge = bind(&settings).await?;
-    tracing::info!(address = %bridge.address(), kafka = settings.kafka.bootstrap, "the bridge listens");
+    let kafka = &settings.kafka.bootstrap;
+    tracing::info!(address = %bridge.address(), kafka, trial = settings.bridge.trial, "the bridge listens");
     bridge.run(stop).await?;
     Ok(Code::Ok)
 }

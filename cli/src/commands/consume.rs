@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use clap::Args as ClapArgs;
 use ryggrad_consumers::{Event, Filter, Item, Payload, Place, Point, Reader, Request, Undecodable, Until};
 use ryggrad_schemas::Catalogue;
+use ryggrad_schemas::catalogue::Latch;
 use ryggrad_schemas::virksomhet::Endringstype;
 use serde_json::{Value, json};
 
@@ -135,9 +136,12 @@ fn topic(args: &Args) -> Result<String, Stop> {
             .map(|event| event.topic.clone())
             .ok_or_else(|| Stop::usage("the catalogue is empty", "name a topic"));
     }
-    let carrying: BTreeSet<&str> =
-        args.types.iter().flat_map(|pattern| catalogue.matching(pattern)).map(|event| event.topic.as_str()).collect();
-    let names: Vec<&str> = carrying.into_iter().collect();
+    let carrying = |catalogue: &'static Catalogue| -> BTreeSet<&str> {
+        args.types.iter().flat_map(|pattern| catalogue.matching(pattern)).map(|event| event.topic.as_str()).collect()
+    };
+    // What is not there in every installation is meant where nothing else is.
+    let open = carrying(Catalogue::opened(Latch::Shut));
+    let names: Vec<&str> = if open.is_empty() { carrying(catalogue) } else { open }.into_iter().collect();
     match names[..] {
         [topic] => Ok(topic.to_owned()),
         [] => {

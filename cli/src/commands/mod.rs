@@ -17,5 +17,6 @@ pub mod sources;
 pub mod subscriptions;
 pub mod tokens;
 pub mod topics;
+pub mod trial;
 pub mod up;
 pub mod watch_lists;

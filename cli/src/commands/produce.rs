@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use ryggrad_log::{Remedy, Seal, topics};
 use ryggrad_producers::{Follow, Start, StartAt, Telemetry};
 use ryggrad_schemas::Catalogue;
+use ryggrad_schemas::catalogue::Latch;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -120,7 +121,7 @@ pub async fn follow(settings: Settings, telemetry: Telemetry, stop: Cancellation
 /// Waits for Kafka and makes missing topics. False if it was told to stop meanwhile.
 async fn ensure_topics(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<bool> {
     loop {
-        let ensuring = topics::ensure(&settings.kafka, &Catalogue::built_in().topics, settings.bridge.replication);
+        let ensuring = topics::ensure(&settings.kafka, &Catalogue::opened(Latch::Shut).topics, settings.bridge.replication);
         let outcome = tokio::select! {
             outcome = ensuring => outcome,
             () = stop.cancelled() => return Ok(false),

@@ -69,6 +69,8 @@ pub struct UpArgs {
     /// Import the schemas, with their ids, into this Confluent-compatible registry too
     #[arg(long, value_name = "URL", env = "RYGGRAD_SCHEMA_REGISTRY", hide_env_values = true)]
     schema_registry: Option<String>,
+    #[command(flatten)]
+    trial: bridge::TrialFlag,
     /// Folder with Kafka's jars
     #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
     jars: Option<PathBuf>,
@@ -140,6 +142,7 @@ fn settings(args: &UpArgs, data: &Path, local: Option<Connection>) -> Settings {
     settings.kafka = local.unwrap_or_else(|| Connection::new(args.kafka.clone().unwrap_or_default()));
     settings.bridge.listen.set_port(args.bridge_port);
     settings.bridge.development_egress = args.demo;
+    settings.bridge.trial = args.trial.trial;
     settings.bridge.schema_registry = args.schema_registry.clone().filter(|registry| !registry.is_empty());
     if let Some(base_url) = &args.base_url {
         settings.producer.base_url.clone_from(base_url);
@@ -225,7 +228,7 @@ fn greet(args: &UpArgs, settings: &Settings, base: &str, token: &str, data: &Pat
     let topic = "grunndata.virksomhet.v1";
     note(format!(
         "
-Ryggrad is up after {seconds:.1} s.
+Ryggrad is up after {seconds:.1} s.{trial}
 
   API        {base}   (health: /readyz, metrics: /metrics)
   Kafka      {kafka}   (events: {topic})
@@ -242,6 +245,8 @@ Three things to try, each in a terminal of its own:
   ./ryggrad subscriptions list           see who gets what, and how far they are
 
 Ctrl-C stops everything; the next ./ryggrad up{demo} goes on from here.",
+        trial =
+            if args.trial.trial { " It is a trial installation: protected types are open, and what they carry is synthetic." } else { "" },
         seconds = started.elapsed().as_secs_f64(),
         kafka = settings.kafka.bootstrap,
         registry = settings.producer.base_url,

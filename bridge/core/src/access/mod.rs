@@ -21,5 +21,5 @@ pub use departure::{departed, without_unit};
 pub use facts::{Agreement, Basis, Block, Delegation, Grant, Member, Normen, Period, Relation, Standing, Subject};
 pub use index::Facts;
 pub use record::{Change, Fact, Kept, Kind, Who};
-pub use request::Asked;
+pub use request::{Asked, is_pseudonym};
 pub use sight::Sight;

@@ -19,6 +19,13 @@ pub const SUBJECT_BYTES_MAX: usize = 128;
 /// Digits of a national identity number.
 const PERSON_DIGITS: usize = 11;
 
+/// Whether a text can be a person's pseudonym. A national identity number is none, a synthetic one neither.
+pub fn is_pseudonym(text: &str) -> bool {
+    let fits = (1..=SUBJECT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let number = text.len() == PERSON_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+    fits && !number
+}
+
 /// What every check needs beside the body.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
@@ -108,12 +115,7 @@ impl<'a> Form<'a> {
             "is the person's pseudonym, as the key of the controller's records has it (at most {SUBJECT_BYTES_MAX} visible ASCII characters); \
              never a national identity number"
         );
-        self.must("subject", &what, faults, |value| {
-            let pseudonym = value.as_str()?;
-            let fits = (1..=SUBJECT_BYTES_MAX).contains(&pseudonym.len()) && pseudonym.bytes().all(|byte| byte.is_ascii_graphic());
-            let number = pseudonym.len() == PERSON_DIGITS && pseudonym.bytes().all(|byte| byte.is_ascii_digit());
-            (fits && !number).then(|| Subject::new(pseudonym))
-        })
+        self.must("subject", &what, faults, |value| value.as_str().filter(|text| is_pseudonym(text)).map(Subject::new))
     }
 
     /// The items of a list that may be left out.

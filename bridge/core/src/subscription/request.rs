@@ -2,7 +2,7 @@
 //!
 //! Must never put a secret or the value of a header into a fault.
 
-use ryggrad_schemas::catalogue::{Catalogue, DataClass};
+use ryggrad_schemas::catalogue::Catalogue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -167,16 +167,15 @@ pub(crate) fn parse_types(value: Option<&Value>, catalogue: &Catalogue, faults: 
         let mut known = false;
         for event in catalogue.matching(pattern) {
             known = true;
-            if event.class != DataClass::Open {
-                faults.push(Fault::new(pointer.clone(), format!("means {}, which needs a grant", event.ce_type)));
-            }
             if !topics.contains(&event.topic) {
                 topics.push(event.topic.clone());
             }
         }
         if !known {
             let all: Vec<&str> = catalogue.events.iter().map(|event| event.ce_type.as_str()).collect();
-            faults.push(Fault::new(pointer, format!("matches no event type; there are: {}", all.join(", "))));
+            let why =
+                catalogue.why_shut(pattern).map_or_else(|| format!("matches no event type; there are: {}", all.join(", ")), str::to_owned);
+            faults.push(Fault::new(pointer, why));
         }
         types.push(pattern.to_owned());
     }
@@ -264,6 +263,24 @@ mod tests {
         ] {
             assert_eq!(faults(body.clone()), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_type_that_is_shut_is_refused_with_what_it_needs_and_a_wildcard_means_the_others() {
+        use ryggrad_schemas::catalogue::Latch;
+        let asked = |latch, types: &str| {
+            let body = json!({"types": [types], "channel": "pull"});
+            parse(&body, Catalogue::opened(latch), &EgressPolicy::default()).map(|new| new.topics)
+        };
+        let trial = "proeve.maaling.v1".to_owned();
+        for types in ["no.ryggrad.proeve.maaling.v1", "no.ryggrad.proeve.*"] {
+            for latch in [Latch::Shut, Latch::Trusting] {
+                assert!(asked(latch, types).unwrap_err()[0].detail.contains("trial = true"), "{latch:?} {types}");
+            }
+            assert_eq!(asked(Latch::Trial, types).unwrap(), std::slice::from_ref(&trial));
+        }
+        assert!(!asked(Latch::Shut, "no.ryggrad.*").unwrap().contains(&trial));
+        assert!(asked(Latch::Trial, "no.ryggrad.*").unwrap().contains(&trial));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use ryggrad_log::bench::delete_topics;
 use ryggrad_log::{Connection, Lent, LocalBroker, LocalBrokerOptions, Moment, Read, ReaderLimits, Start, follow, offsets_of, scan, topics};
-use ryggrad_schemas::catalogue::Topic;
+use ryggrad_schemas::catalogue::{Latch, Topic};
 use ryggrad_schemas::{Catalogue, LogRecord};
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ impl Ground {
             }
         };
         let connection = own.as_ref().map_or_else(|| Connection::new(kafka.unwrap_or_default()), LocalBroker::connection);
-        let created = topics::ensure(&connection, &Catalogue::built_in().topics, 1).await?;
+        let created = topics::ensure(&connection, &Catalogue::opened(Latch::Shut).topics, 1).await?;
         note(format!("· Kafka on {} ({:.1} s)", connection.bootstrap, started.elapsed().as_secs_f64()));
         Ok(Self { connection, own, folder, created })
     }
