@@ -324,7 +324,7 @@ impl Fetcher {
     async fn acknowledge(&self, cursor: &str) -> Option<Left> {
         match self.caller.try_call(Method::POST, &format!("/v1/subscriptions/{}/ack", self.id), Some(json!({"cursor": cursor}))).await {
             Some((204, _)) => None,
-            Some((404, _)) => Some(Left::Over(404)),
+            Some((status @ (401 | 404), _)) => Some(Left::Over(status)),
             Some((503, _)) | None => Some(Left::Broken),
             Some((status, body)) => panic!("an acknowledgement is answered {status}: {body}"),
         }

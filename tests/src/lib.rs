@@ -21,6 +21,7 @@ pub mod guard;
 pub mod helseid;
 pub mod ledger;
 pub mod maskinporten;
+pub mod measurements;
 pub mod oracle;
 pub mod process;
 pub mod random;
