@@ -425,6 +425,7 @@ async fn whatever_is_taken_away_is_in_force_within_a_second_on_every_way_in() {
     // The rules hold for all that was published, also for the receiver that took nothing until now.
     stage.failing.be(Mood::Takes);
     let pull = &stage.ways[2];
+    stage.time_passes(now_ms()).await;
     stage.keeps_up().await;
     // A token that is revoked fetches nothing any more; another goes on where it was.
     let before = pull.taken();
