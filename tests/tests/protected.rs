@@ -96,7 +96,7 @@ async fn what_is_shut_is_not_there_and_what_was_open_waits_without_a_gap() {
     assert_eq!(status, 422, "{refused}");
     let kafka = scenario.broker.address();
     let trial = |arguments: &[&str]| {
-        let flags = ["--kafka", &kafka, "--controller", CONTROLLER, "--patient", PATIENT, "--format", "ndjson"];
+        let flags = ["--kafka", &kafka, "--controller", CONTROLLER, "--patient", PATIENT, "-o", "ndjson"];
         process::command(scenario.folder.path(), &[&["trial"], arguments, &flags].concat())
     };
     let (code, _, said) = trial(&["publish"]);
@@ -319,7 +319,10 @@ impl Stage {
         let kept = |one: &&Measured| {
             one.patient != PATIENT || denied().any(|taken| one.at_ms.0 > taken.from_ms && one.at_ms.1 + EFFECTIVE_MS < taken.to_ms)
         };
+        let last_ms = denied().map(|taken| taken.to_ms + EFFECTIVE_MS).max().unwrap_or_default();
+        let since: BTreeSet<&str> = published.iter().filter(owed).filter(|one| one.at_ms.0 > last_ms).map(|one| one.id.as_str()).collect();
         let owed: BTreeSet<&str> = published.iter().filter(owed).map(|one| one.id.as_str()).collect();
+        assert!(!since.is_empty());
         let kept: BTreeSet<&str> = published.iter().filter(kept).map(|one| one.id.as_str()).collect();
         let within = |taken: &Taken| published.iter().filter(|one| one.at_ms.0 > taken.from_ms && one.at_ms.1 < taken.to_ms).count();
         assert!(
@@ -328,6 +331,8 @@ impl Stage {
             all_taken.iter().map(|taken| (taken.what, within(taken))).collect::<Vec<_>>()
         );
         for client in self.receivers() {
+            // What it had not taken when that was denied is closed, and what it had not come to is none.
+            let owed = if client.id == self.failing.id { &since } else { &owed };
             let taken = || client.arrivals().into_iter().filter(|arrival| arrival.taken).collect::<Vec<_>>();
             let missing = || owed.iter().filter(|id| !taken().iter().any(|arrival| arrival.id() == **id)).count();
             let whole = wait::held("all that is owed comes", 60, || async { (missing() == 0).then_some(()) }).await;
@@ -420,6 +425,7 @@ async fn whatever_is_taken_away_is_in_force_within_a_second_on_every_way_in() {
     // The rules hold for all that was published, also for the receiver that took nothing until now.
     stage.failing.be(Mood::Takes);
     let pull = &stage.ways[2];
+    stage.time_passes(now_ms()).await;
     stage.keeps_up().await;
     // A token that is revoked fetches nothing any more; another goes on where it was.
     let before = pull.taken();
