@@ -93,6 +93,9 @@ enum Command {
     /// Keeps what is about a person from receivers. For controllers
     #[command(after_help = access::persons::BLOCK_EXAMPLES)]
     Blocks(access::persons::BlockArgs),
+    /// Lets Kafka itself allow what these say, and nothing else. Needs the operator's token and certificate
+    #[command(after_help = access::kafka::EXAMPLES)]
+    Access(access::kafka::Args),
     /// Shows who has changed any of these
     #[command(after_help = access::history::EXAMPLES)]
     AccessHistory(access::history::Args),
@@ -155,6 +158,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Grants(args) => access::grants::run(args).await,
         Command::Relations(args) => access::persons::run_relations(args).await,
         Command::Blocks(args) => access::persons::run_blocks(args).await,
+        Command::Access(args) => access::kafka::run(args).await,
         Command::AccessHistory(args) => access::history::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,

@@ -111,8 +111,12 @@ impl AccessControl {
         let mut quotas = BTreeMap::new();
         for entry in answer.entries.unwrap_or_default() {
             let Some(user) = entry.entity.first().and_then(|entity| entity.entity_name.clone()) else { continue };
-            let value = |key: &str| entry.values.iter().find(|value| value.key.as_str() == key).map_or(0, |value| value.value as u64);
-            let quota = Quota { consumer_byte_rate: value(BYTE_RATE), request_percentage: value(REQUEST_PERCENTAGE) };
+            let value = |key: &str| entry.values.iter().find(|value| value.key.as_str() == key).map(|value| value.value as u64);
+            let (rate, share) = (value(BYTE_RATE), value(REQUEST_PERCENTAGE));
+            if rate.is_none() && share.is_none() {
+                continue;
+            }
+            let quota = Quota { consumer_byte_rate: rate.unwrap_or_default(), request_percentage: share.unwrap_or_default() };
             quotas.insert(user.to_string(), quota);
         }
         Ok(quotas)

@@ -4,7 +4,6 @@
 //! A read right implies describing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use jiff::Timestamp;
 use ryggrad_schemas::Catalogue;
@@ -23,6 +22,8 @@ pub const PRODUCER: &str = "producer-";
 const OWN: &str = "ryggrad.";
 /// What the topics of single receivers begin with.
 const OUTLETS: &str = "ut.";
+/// What the services' groups begin with.
+const GROUPS: &str = "ryggrad-";
 
 /// What a right is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,30 +86,25 @@ impl Binding {
         Self { resource, name, is_prefix, principal, host: "*".to_owned(), operation, is_allowed: true }
     }
 
-    /// Whether it looks like one of ours, so that it may be taken away again without asking.
+    /// Whether it could be of an earlier plan, and may be taken away again without asking.
     fn is_of_our_making(&self) -> bool {
-        let name = self.principal.strip_prefix("User:").unwrap_or_default();
-        let of_us = name == BRIDGE || name.starts_with(PRODUCER) || name.parse::<Organisasjonsnummer>().is_ok();
-        let ours = !matches!(self.operation, Operation::All | Operation::Other(_)) && !matches!(self.resource, Resource::Other(_));
-        of_us && ours && self.is_allowed && self.host == "*" && self.name != "*"
-    }
-
-    /// Whether it is about something of ours.
-    fn touches(&self, ours: &BTreeSet<(Resource, String)>) -> bool {
-        let overlaps = |(resource, name): &(Resource, String)| {
-            let prefix = matches!(name.as_str(), OWN | OUTLETS);
-            let either = self.is_prefix && name.starts_with(&self.name) || prefix && self.name.starts_with(name);
-            *resource == self.resource && (self.name == "*" || self.name == *name || either)
+        let user = self.principal.strip_prefix("User:").unwrap_or_default();
+        let of_us = user == BRIDGE || user.starts_with(PRODUCER) || user.parse::<Organisasjonsnummer>().is_ok();
+        let about_ours = match self.resource {
+            Resource::Topic => self.name != "*",
+            Resource::Group => self.name == GROUPS || self.name.strip_prefix(user) == Some("."),
+            Resource::TransactionalId => user.strip_prefix(PRODUCER) == Some(&self.name),
+            Resource::Cluster | Resource::Other(_) => false,
         };
-        self.resource == Resource::Cluster || ours.iter().any(overlaps)
+        of_us && about_ours && self.is_allowed && self.host == "*" && !matches!(self.operation, Operation::All | Operation::Other(_))
     }
-}
 
-impl fmt::Display for Binding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (verb, star) = (if self.is_allowed { "may" } else { "may not" }, if self.is_prefix { "*" } else { "" });
-        write!(f, "{} {verb} {:?} {:?} {}{star}", self.principal, self.operation, self.resource, self.name)?;
-        if self.host == "*" { Ok(()) } else { write!(f, " from {}", self.host) }
+    /// Whether it reaches a topic, or topics whose names begin so.
+    fn reaches(&self, topic: &str, is_prefix: bool) -> bool {
+        self.name == "*"
+            || self.name == topic
+            || self.is_prefix && topic.starts_with(&self.name)
+            || is_prefix && self.name.starts_with(topic)
     }
 }
 
@@ -181,7 +177,7 @@ pub fn of_services(catalogue: &Catalogue) -> BTreeSet<Binding> {
     };
     allow(BRIDGE, Resource::Topic, OWN, true, &[Read, Write, Create, DescribeConfigs]);
     allow(BRIDGE, Resource::Topic, OUTLETS, true, &[Read, Write, Create, DescribeConfigs]);
-    allow(BRIDGE, Resource::Group, "ryggrad-", true, &[Read]);
+    allow(BRIDGE, Resource::Group, GROUPS, true, &[Read]);
     for event in &catalogue.events {
         allow(BRIDGE, Resource::Topic, &event.topic, false, &[Read, Create, DescribeConfigs]);
     }
@@ -199,7 +195,7 @@ pub fn of_services(catalogue: &Catalogue) -> BTreeSet<Binding> {
         }
         allow(&principal, Resource::Topic, topics::SOURCE_COMMANDS, false, &[Read]);
         allow(&principal, Resource::Topic, topics::REMOVED, false, &[Write]);
-        allow(&principal, Resource::Group, "ryggrad-", true, &[Read]);
+        allow(&principal, Resource::Group, GROUPS, true, &[Read]);
         allow(&principal, Resource::TransactionalId, &source.name, false, &[Write]);
     }
     found
@@ -267,14 +263,16 @@ pub enum Change {
 
 /// What leads from what is set to what is wanted: first what is taken, then what is given.
 pub fn difference(catalogue: &Catalogue, wanted: &Rights, actual: &Rights) -> Vec<Change> {
-    let topics = catalogue.topics.iter().map(|topic| topic.name.as_str()).chain([OWN, OUTLETS]);
-    let mut ours: BTreeSet<(Resource, String)> = topics.map(|topic| (Resource::Topic, topic.to_owned())).collect();
-    ours.extend(catalogue.sources.iter().map(|source| (Resource::TransactionalId, source.name.clone())));
+    let is_about_ours = |binding: &Binding| {
+        let sources = catalogue.events.iter().map(|event| (event.topic.as_str(), false));
+        let mut topics = sources.chain([(OWN, true), (OUTLETS, true)]);
+        binding.resource != Resource::Topic || topics.any(|(topic, is_prefix)| binding.reaches(topic, is_prefix))
+    };
     let mut changes = Vec::new();
-    for binding in actual.bindings.difference(&wanted.bindings) {
+    for binding in actual.bindings.difference(&wanted.bindings).filter(|binding| is_about_ours(binding)) {
         if binding.is_of_our_making() {
             changes.push(Change::Remove(binding.clone()));
-        } else if binding.touches(&ours) {
+        } else if binding.resource == Resource::Topic {
             changes.push(Change::Prune(binding.clone()));
         }
     }
@@ -397,7 +395,7 @@ mod tests {
         let after = rights(&[member(A, Standing::Suspended)], &[]);
         let catalogue = Catalogue::built_in();
         let stranger = Binding { principal: "User:guest".to_owned(), ..Binding::allow("", Resource::Topic, "*", false, Operation::Read) };
-        let elsewhere = Binding { name: "payroll".to_owned(), ..stranger.clone() };
+        let elsewhere = Binding { name: "payroll".to_owned(), principal: format!("User:{A}"), ..stranger.clone() };
         for (from, to) in [(&Rights::default(), &before), (&before, &after), (&after, &before), (&before, &before)] {
             let mut actual = from.clone();
             actual.bindings.extend([stranger.clone(), elsewhere.clone()]);

@@ -1,11 +1,12 @@
 //! Who takes part, who acts for whom, what is opened to whom: through the bridge's API.
 //!
-//! Cast: [`members`], [`delegations`], [`grants`], [`persons`] (relations and blocks) and [`history`], a command each.
+//! Cast: [`members`], [`delegations`], [`grants`], [`persons`] (relations and blocks) [`history`] and [`kafka`], a command each.
 //! Must never take a person's pseudonym as an argument, where other users of the machine would see it.
 
 pub mod delegations;
 pub mod grants;
 pub mod history;
+pub mod kafka;
 pub mod members;
 pub mod persons;
 
