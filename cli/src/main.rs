@@ -96,6 +96,9 @@ enum Command {
     /// Shows what was disclosed of protected data, and checks the records. For controllers
     #[command(after_help = access::disclosures::EXAMPLES)]
     Disclosures(access::disclosures::Args),
+    /// Lets Kafka itself allow what these say, and nothing else. Needs the operator's token and certificate
+    #[command(after_help = access::kafka::EXAMPLES)]
+    Access(access::kafka::Args),
     /// Shows who has changed any of these
     #[command(after_help = access::history::EXAMPLES)]
     AccessHistory(access::history::Args),
@@ -162,6 +165,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Relations(args) => access::persons::run_relations(args).await,
         Command::Disclosures(args) => access::disclosures::run(args).await,
         Command::Blocks(args) => access::persons::run_blocks(args).await,
+        Command::Access(args) => access::kafka::run(args).await,
         Command::AccessHistory(args) => access::history::run(args).await,
         Command::Tokens(args) => tokens::run(args).await,
         Command::Topics(args) => topics::run(args).await,

@@ -14,6 +14,8 @@ use ryggrad_log::Connection;
 use ryggrad_producers::ProducerConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::client::KafkaTls;
+
 /// All settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +43,8 @@ pub struct SettingsArgs {
     /// Kafka's address, host:port, several separated by commas
     #[arg(long, env = "KAFKA_BOOTSTRAP", value_name = "HOST:PORT")]
     kafka: Option<String>,
+    #[command(flatten)]
+    tls: KafkaTls,
     /// Folder for keys and the cursor store
     #[arg(long, env = "RYGGRAD_DATA", value_name = "FOLDER", default_value = ".ryggrad/local")]
     data: PathBuf,
@@ -60,6 +64,7 @@ impl SettingsArgs {
         if let Some(kafka) = &self.kafka {
             settings.kafka.bootstrap.clone_from(kafka);
         }
+        self.tls.put_into(&mut settings.kafka)?;
         Ok(settings)
     }
 }

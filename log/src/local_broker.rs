@@ -15,7 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-use crate::{Connection, cluster_id};
+use crate::local_authority::BROKER;
+use crate::{AuthorityError, Connection, Identity, LocalAuthority, cluster_id};
 
 /// How hard the broker tries to keep data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct LocalBrokerOptions {
     pub settings: Vec<(String, String)>,
     /// How hard to keep data.
     pub durability: Durability,
+    /// Mutual TLS and ACLs, by the authority in this folder, which is made if it is not there.
+    pub authority: Option<PathBuf>,
     /// How long to wait for the broker to answer.
     pub start_timeout_ms: u64,
 }
@@ -52,6 +55,7 @@ impl LocalBrokerOptions {
             port: 0,
             settings: Vec::new(),
             durability: Durability::PageCache,
+            authority: None,
             start_timeout_ms: 60_000,
         }
     }
@@ -80,6 +84,9 @@ pub enum LocalBrokerError {
         /// What the tool printed.
         said: String,
     },
+    /// No certificates.
+    #[error("the broker has no certificate")]
+    Authority(#[from] AuthorityError),
     /// The broker ended or did not answer.
     #[error("the broker does not answer; its log is {}", .log.display())]
     NoAnswer {
@@ -94,6 +101,8 @@ pub struct LocalBroker {
     port: u16,
     controller_port: u16,
     options: LocalBrokerOptions,
+    /// Who starts it may do everything.
+    operator: Option<Identity>,
 }
 
 impl LocalBroker {
@@ -116,9 +125,10 @@ impl LocalBroker {
 
     async fn launch(options: LocalBrokerOptions, port: u16, controller_port: u16) -> Result<Self, LocalBrokerError> {
         let data = &options.data;
+        let (secure, operator) = options.authority.as_deref().map(secure).transpose()?.unzip();
         fs::create_dir_all(data).map_err(|source| io_error(format!("create {}", data.display()), source))?;
         let properties = data.join("server.properties");
-        write(&properties, &server_properties(&options, port, controller_port))?;
+        write(&properties, &server_properties(&options, port, controller_port, secure.unwrap_or_default()))?;
         write(&data.join("log4j2.properties"), LOG4J)?;
         if !data.join("log/meta.properties").is_file() {
             format_storage(&options, &properties)?;
@@ -132,7 +142,7 @@ impl LocalBroker {
             .stderr(errors)
             .spawn()
             .map_err(|source| io_error("start java (is a JRE installed?)".to_owned(), source))?;
-        let mut broker = Self { child, port, controller_port, options };
+        let mut broker = Self { child, port, controller_port, options, operator };
         broker.wait_until_it_answers(log_path).await?;
         Ok(broker)
     }
@@ -150,9 +160,13 @@ impl LocalBroker {
         }
     }
 
-    /// How to reach it.
+    /// How to reach it; as the operator, if it asks who comes.
     pub fn connection(&self) -> Connection {
-        Connection::new(self.address())
+        let connection = Connection::new(self.address());
+        match &self.operator {
+            Some(operator) => connection.with_identity(operator),
+            None => connection,
+        }
     }
 
     /// `host:port` for clients.
@@ -216,7 +230,34 @@ pub const BROKER_SETTINGS: [(&str, &str); 18] = [
 /// The broker's memory, as arguments of the JVM.
 pub const BROKER_HEAP: [&str; 2] = ["-Xms256m", "-Xmx1g"];
 
-fn server_properties(options: &LocalBrokerOptions, port: u16, controller_port: u16) -> String {
+/// Who may do everything at a local broker, beside the broker itself.
+const OPERATOR: &str = "operator";
+
+/// How a principal follows from a subject: `CN` must come first, or the subject as a whole is the principal. A
+/// name further on does not count, since a comma inside another part could forge one.
+pub const PRINCIPAL_RULES: &str = "RULE:^CN=([A-Za-z0-9-]+)(,.*)?$/$1/,DEFAULT";
+
+/// Settings of a broker that asks everybody for a certificate, and the operator's.
+fn secure(authority: &Path) -> Result<(Vec<(String, String)>, Identity), LocalBrokerError> {
+    let folder = std::path::absolute(authority).map_err(|source| io_error(format!("find {}", authority.display()), source))?;
+    let authority = LocalAuthority::open_or_make(&folder)?;
+    let operator = authority.issue(OPERATOR, &folder)?;
+    let settings = [
+        ("listener.security.protocol.map", "CONTROLLER:SSL,PLAIN:SSL".to_owned()),
+        ("ssl.client.auth", "required".to_owned()),
+        ("ssl.keystore.type", "PEM".to_owned()),
+        ("ssl.keystore.location", authority.broker_file()?.display().to_string()),
+        ("ssl.truststore.type", "PEM".to_owned()),
+        ("ssl.truststore.location", authority.ca_file().display().to_string()),
+        ("ssl.principal.mapping.rules", PRINCIPAL_RULES.to_owned()),
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned()),
+        ("allow.everyone.if.no.acl.found", "false".to_owned()),
+        ("super.users", format!("User:{BROKER};User:{OPERATOR}")),
+    ];
+    Ok((settings.map(|(name, value)| (name.to_owned(), value)).into(), operator))
+}
+
+fn server_properties(options: &LocalBrokerOptions, port: u16, controller_port: u16, secure: Vec<(String, String)>) -> String {
     let own = [
         ("controller.quorum.bootstrap.servers", format!("127.0.0.1:{controller_port}")),
         ("listeners", format!("PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}")),
@@ -229,7 +270,8 @@ fn server_properties(options: &LocalBrokerOptions, port: u16, controller_port: u
         Durability::EveryAppend => Some(("log.flush.interval.messages", "1")),
     };
     let own = own.iter().map(|(name, value)| (*name, value.as_str()));
-    let further = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    // Of a setting that stands twice the last one counts.
+    let further = secure.iter().chain(&options.settings).map(|(name, value)| (name.as_str(), value.as_str()));
     let all = BROKER_SETTINGS.into_iter().chain(own).chain(flush).chain(further);
     all.map(|(name, value)| format!("{name}={value}\n")).collect()
 }

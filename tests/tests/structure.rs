@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ryggrad-schemas", &[]),
     ("ryggrad-bridge-core", &["ryggrad-schemas"]),
     ("ryggrad-detect", &["ryggrad-schemas"]),
-    ("ryggrad-log", &["ryggrad-schemas"]),
+    ("ryggrad-log", &["ryggrad-bridge-core", "ryggrad-schemas"]),
     ("ryggrad-store", &["ryggrad-bridge-core"]),
     ("ryggrad-bridge", &["ryggrad-bridge-core", "ryggrad-log", "ryggrad-schemas", "ryggrad-store"]),
     ("ryggrad-consumers", &["ryggrad-bridge-core", "ryggrad-log", "ryggrad-schemas"]),

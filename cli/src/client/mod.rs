@@ -17,9 +17,9 @@ pub mod receipts;
 
 pub use bridge::{Bridge, CallError, is_not_found};
 pub use interrupt::Interrupts;
-pub use options::{BridgeOptions, KafkaAndBridgeOptions, KafkaOptions, OperatorOptions};
+pub use options::{BridgeOptions, KafkaAndBridgeOptions, KafkaAndOperatorOptions, KafkaOptions, KafkaTls, OperatorOptions};
 pub use problem::Problem;
-pub use profile::{Profile, Token};
+pub use profile::{Profile, TlsFiles, Token};
 
 use ryggrad_consumers::Point;
 

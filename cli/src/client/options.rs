@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ryggrad_log::Connection;
+use ryggrad_log::{Connection, Security};
 
 use crate::client::{Bridge, Profile, Token};
 use crate::exit::Stop;
@@ -52,7 +52,72 @@ pub struct KafkaOptions {
     #[arg(short = 'X', long = "kafka-setting", value_name = "NAME=VALUE", value_parser = setting, global = true)]
     kafka_settings: Vec<(String, String)>,
     #[command(flatten)]
+    tls: KafkaTls,
+    #[command(flatten)]
     profile: ProfileOption,
+}
+
+/// Who we are to Kafka, and whom to trust there. Any of them means TLS.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct KafkaTls {
+    /// Authority that the brokers' certificates must come from (PEM).
+    #[arg(long, env = "RYGGRAD_KAFKA_CA_FILE", value_name = "FILE", global = true)]
+    kafka_ca_file: Option<PathBuf>,
+    /// Our certificate with its chain (PEM).
+    #[arg(long, env = "RYGGRAD_KAFKA_CERTIFICATE_FILE", value_name = "FILE", global = true)]
+    kafka_certificate_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, env = "RYGGRAD_KAFKA_KEY_FILE", value_name = "FILE", global = true)]
+    kafka_key_file: Option<PathBuf>,
+}
+
+impl KafkaTls {
+    /// Overrides what is given, and looks whether all of it can be used.
+    pub fn put_into(&self, connection: &mut Connection) -> Result<(), Stop> {
+        let files = [
+            (&self.kafka_ca_file, &mut connection.ca_file),
+            (&self.kafka_certificate_file, &mut connection.certificate_file),
+            (&self.kafka_key_file, &mut connection.key_file),
+        ];
+        for (given, file) in files {
+            // An empty variable in the environment means none.
+            if let Some(given) = given.as_ref().filter(|given| !given.as_os_str().is_empty()) {
+                *file = Some(given.clone());
+                connection.security = Security::Tls;
+            }
+        }
+        connection.check().map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Stop::usage(format!("{error}{cause}"), "docs/how-to/secure-kafka.md tells which files belong where, and who issues them")
+        })
+    }
+}
+
+/// How to reach Kafka and the bridge, both as an operator.
+#[derive(Debug, Clone, Args)]
+pub struct KafkaAndOperatorOptions {
+    #[command(flatten)]
+    kafka: KafkaOptions,
+    /// The bridge's address [default: from the profile, else http://127.0.0.1:8484].
+    #[arg(long, env = "RYGGRAD_BRIDGE", value_name = "URL", global = true, help_heading = "Connection")]
+    bridge: Option<String>,
+    /// The operator's token [default: from the profile].
+    #[arg(long, env = "RYGGRAD_OPERATOR_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true, help_heading = "Connection")]
+    operator_token: Option<Token>,
+}
+
+impl KafkaAndOperatorOptions {
+    /// How to reach Kafka. Makes no call yet.
+    pub fn connection(&self) -> anyhow::Result<Connection> {
+        self.kafka.connection()
+    }
+
+    /// A client for the bridge. Makes no call yet.
+    pub fn connect(&self) -> anyhow::Result<Bridge> {
+        let (bridge, operator_token, profile) = (self.bridge.clone(), self.operator_token.clone(), self.kafka.profile.clone());
+        OperatorOptions { bridge, operator_token, profile }.connect()
+    }
 }
 
 /// How to reach Kafka, and the bridge as an organisation.
@@ -117,7 +182,14 @@ impl KafkaOptions {
     /// How to reach Kafka. Makes no call yet.
     pub fn connection(&self) -> anyhow::Result<Connection> {
         let profile = self.profile.load()?;
+        let is_elsewhere = self.kafka.as_ref().is_some_and(|kafka| !kafka.trim().is_empty());
         let mut connection = Connection::new(first(&self.kafka, profile.kafka, KAFKA_DEFAULT));
+        // Certificates of the profile go with its address alone.
+        if let Some(tls) = profile.kafka_tls.filter(|_| !is_elsewhere) {
+            connection.security = Security::Tls;
+            (connection.ca_file, connection.certificate_file, connection.key_file) = (tls.ca_file, tls.certificate_file, tls.key_file);
+        }
+        self.tls.put_into(&mut connection)?;
         connection.settings.extend(self.kafka_settings.iter().cloned());
         Ok(connection)
     }

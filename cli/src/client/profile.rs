@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, Stop};
 
@@ -56,6 +56,20 @@ pub struct Profile {
     pub operator_token: Option<Token>,
     /// Kafka's address, e.g. `127.0.0.1:9092`.
     pub kafka: Option<String>,
+    /// Certificates for that Kafka.
+    pub kafka_tls: Option<TlsFiles>,
+}
+
+/// Files (PEM) to show Kafka who we are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Whom to trust.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate.
+    pub certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Profile {
@@ -95,7 +109,7 @@ mod tests {
     const WHOLE: &str = "bridge = \"http://127.0.0.1:8484\"\ntoken = \"tok\"\noperator_token = \"op\"\nkafka = \"127.0.0.1:9092\"\n";
 
     #[test]
-    fn a_profile_has_four_optional_members() {
+    fn a_profile_has_optional_members_alone() {
         let whole = Profile::parse(WHOLE).unwrap();
         assert_eq!(whole.bridge.as_deref(), Some("http://127.0.0.1:8484"));
         assert_eq!(whole.kafka.as_deref(), Some("127.0.0.1:9092"));

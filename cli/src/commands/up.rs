@@ -13,14 +13,15 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_client::registry::Registry;
-use ryggrad_log::{Connection, LocalBroker, LocalBrokerOptions};
+use ryggrad_bridge_core::access::kafka_access;
+use ryggrad_log::{Connection, LocalAuthority, LocalBroker, LocalBrokerOptions, Security};
 use ryggrad_producers::{FeedState, Health, Telemetry};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{bridge, produce};
+use super::{access, bridge, produce};
 use crate::client;
 use crate::exit::Code;
 use crate::keys;
@@ -36,6 +37,7 @@ const ORGANISATION: &str = "312345676";
 #[command(after_help = "\
 EXAMPLES
   ./ryggrad up --demo                          everything, with a simulated registry
+  ./ryggrad up --demo --secure                 the same, with certificates and ACLs on Kafka
   ./ryggrad up                                 the real Enhetsregisteret, changes from now on
   KAFKA_BOOTSTRAP=kafka1:9092 ./ryggrad up     no local broker
 
@@ -45,6 +47,9 @@ pub struct UpArgs {
     /// Simulated registries and a data folder of their own: synthetic units never enter a real topic
     #[arg(long)]
     demo: bool,
+    /// The local broker asks everybody for a certificate, and lets each do no more than it may
+    #[arg(long, conflicts_with = "kafka")]
+    secure: bool,
     /// Kafka that is already there; no local broker is started
     #[arg(long, env = "KAFKA_BOOTSTRAP", value_name = "HOST:PORT")]
     kafka: Option<String>,
@@ -98,6 +103,15 @@ pub async fn run(args: UpArgs, stop: CancellationToken) -> anyhow::Result<Code> 
     let mut broker = start_broker(&args, &data, &stop).await?;
     let mut settings = settings(&args, &data, broker.as_ref().map(LocalBroker::connection));
     let mut parts = JoinSet::new();
+    let mut producing = settings.kafka.clone();
+    if args.secure {
+        // Each with an identity of its own, and with what that needs.
+        let authority = LocalAuthority::open(&authority(&data)?)?;
+        let identity = |name: &str| authority.issue(name, authority.folder());
+        producing = producing.with_identity(&identity(&format!("{}enhetsregisteret", kafka_access::PRODUCER))?);
+        access::kafka::set_up_services(&settings.kafka).await?;
+        settings.kafka = settings.kafka.with_identity(&identity(kafka_access::BRIDGE)?);
+    }
 
     if args.demo {
         let address = start_simulator(&args, &data, &stop, &mut parts).await?;
@@ -122,7 +136,7 @@ pub async fn run(args: UpArgs, stop: CancellationToken) -> anyhow::Result<Code> 
     };
     step("bridge", ready, |()| base.clone()).await?;
 
-    let (producing, producer_stop) = (settings.clone(), stop.clone());
+    let (producing, producer_stop) = (Settings { kafka: producing, ..settings.clone() }, stop.clone());
     let telemetry = Telemetry::register(&mut Registry::default());
     let health = telemetry.status().subscribe();
     parts.spawn(async move { produce::follow(producing, telemetry, producer_stop).await });
@@ -130,7 +144,7 @@ pub async fn run(args: UpArgs, stop: CancellationToken) -> anyhow::Result<Code> 
     settled("producer", &settings.producer.base_url);
 
     let token = organisation_token(&base, &settings, &data).await?;
-    write_profile(&args, &settings, &base, &token)?;
+    write_profile(&args, &settings, broker.as_ref(), &base, &token)?;
     greet(&args, &settings, &base, &token, &data, started);
     let outcome = run_until_stopped(&mut parts, broker.as_mut(), &stop).await;
     shut_down(parts, broker, &stop).await;
@@ -159,6 +173,7 @@ async fn start_broker(args: &UpArgs, data: &Path, stop: &CancellationToken) -> a
         args.jars.clone().context("Kafka's jars are not there; start with ./ryggrad up, or name a running Kafka with KAFKA_BOOTSTRAP")?;
     let mut options = LocalBrokerOptions::new(jars, std::path::absolute(data.join("kafka"))?);
     options.port = args.kafka_port;
+    options.authority = args.secure.then(|| authority(data)).transpose()?;
     let starting = async {
         tokio::select! {
             broker = LocalBroker::start(options) => Ok(broker?),
@@ -213,14 +228,23 @@ async fn organisation_token(base: &str, settings: &Settings, data: &Path) -> any
     Ok(token)
 }
 
-fn write_profile(args: &UpArgs, settings: &Settings, base: &str, token: &str) -> anyhow::Result<()> {
+/// Where the local broker's certificates lie.
+fn authority(data: &Path) -> anyhow::Result<PathBuf> {
+    Ok(std::path::absolute(data.join("authority"))?)
+}
+
+fn write_profile(args: &UpArgs, settings: &Settings, broker: Option<&LocalBroker>, base: &str, token: &str) -> anyhow::Result<()> {
     let operator_token = keys::token(&settings.operator_token_file)?;
     let kafka = &settings.kafka.bootstrap;
     // Addresses and tokens hold nothing that TOML would need escaped.
-    let profile = format!(
+    let mut profile = format!(
         "# Written by `ryggrad up`; the other commands find their way with it.\n\
          bridge = \"{base}\"\nkafka = \"{kafka}\"\ntoken = \"{token}\"\noperator_token = \"{operator_token}\"\n"
     );
+    if let Some(Connection { ca_file, certificate_file, key_file, security: Security::Tls, .. }) = broker.map(LocalBroker::connection) {
+        profile += "\n[kafka_tls]\n";
+        profile += &toml::to_string(&client::TlsFiles { ca_file, certificate_file, key_file })?;
+    }
     keys::write_private(&args.home.join("client.toml"), &profile)
 }
 

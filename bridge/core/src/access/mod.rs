@@ -3,13 +3,15 @@
 //! Cast: [`facts`] are what organisations, controllers and registries have said; [`index`] holds them
 //! so that a decision costs a few look-ups; [`decision`] is the rule itself; [`departure`] is
 //! what an event of the register means for a member; [`request`] reads what is
-//! asked for, [`record`] is what is kept and shown, [`sight`] who may see what was made. Pure: time is an argument.
+//! asked for, [`record`] is what is kept and shown, [`sight`] who may see what was made,
+//! [`kafka_access`] what Kafka itself is to let whom do. Pure: time is an argument.
 //! Must never deliver because something is not known: for protected data, what is missing withholds.
 
 pub mod decision;
 pub mod departure;
 pub mod facts;
 pub mod index;
+pub mod kafka_access;
 pub mod record;
 pub mod request;
 pub mod sight;

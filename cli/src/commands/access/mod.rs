@@ -1,13 +1,14 @@
 //! Who takes part, who acts for whom, what is opened to whom: through the bridge's API.
 //!
-//! Cast: [`members`], [`delegations`], [`grants`], [`persons`] (relations and blocks), [`history`] and
-//! [`disclosures`], a command each.
+//! Cast: [`members`], [`delegations`], [`grants`], [`persons`] (relations and blocks), [`history`], [`disclosures`] and
+//! [`kafka`], a command each.
 //! Must never take a person's pseudonym as an argument, where other users of the machine would see it.
 
 pub mod delegations;
 pub mod disclosures;
 pub mod grants;
 pub mod history;
+pub mod kafka;
 pub mod members;
 pub mod persons;
 
