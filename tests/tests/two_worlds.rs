@@ -95,7 +95,7 @@ impl World {
                     }
                 }
             }
-            let (subject, id) = (patient(&(number % 4).to_string()), format!("shown-{number}"));
+            let (subject, id) = (patient(number % 4), format!("shown-{number}"));
             Measurement { patient: &subject, id: &id, controller: CONTROLLER }.publish(&self.appender).await;
             published.push(now_ms());
         }
@@ -116,12 +116,6 @@ impl World {
         wait::until("the moody one has all", 30, || async { (self.moody.taken().len() >= SHOWN).then_some(()) }).await;
         let mut seen = Vec::new();
         for client in &self.clients {
-            let first = client.arrivals()[0].number.0;
-            let arrivals: Vec<Value> = client
-                .arrivals()
-                .iter()
-                .map(|arrival| json!([arrival.number.0 - first, arrival.number.1, arrival.event["subject"]]))
-                .collect();
             // Keys may come in any order among each other.
             let mut events: Vec<Value> = client.arrivals().into_iter().map(|arrival| arrival.event).collect();
             events.sort_by_key(|event| event["id"].to_string());
