@@ -270,7 +270,7 @@ async fn sight_and_limits(operator: &Caller, own: &Caller, other: &Caller, secre
 async fn public_pages(caller: &Caller) {
     let anyone = caller.with_token(None);
     assert_eq!(anyone.raw(Method::GET, "/healthz", &[], "").await.status, 200);
-    assert_eq!(anyone.get("/readyz").await, (200, json!({"ready": true, "obstacle": null})));
+    assert_eq!(anyone.get("/readyz").await, (200, json!({"ready": true, "obstacle": null, "trial": false})));
     let metrics = anyone.raw(Method::GET, "/metrics", &[], "").await;
     assert!(
         metrics.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"),
