@@ -45,6 +45,9 @@ use topic::Begun;
 pub use pipeline::reader_limits;
 
 const ASK_TIMEOUT_MS: u64 = 10_000;
+/// A run that was killed may have left its progress pending: Kafka says nothing of it before it has given the transaction
+/// up, which takes its timeout of 10 s, looked at every 10 s.
+const PROGRESS_TIMEOUT_MS: u64 = 30_000;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -385,7 +388,7 @@ async fn facts(connection: &Connection, target: &str) -> anyhow::Result<Option<F
 
 async fn earlier(connection: &Connection, id: uuid::Uuid, source: &str, found: &source::Found) -> anyhow::Result<Begun> {
     let partitions: Vec<_> = (0..found.partitions).map(|partition| (source.to_owned(), partition)).collect();
-    let committed = groups::committed(connection, &topic::group(id), &partitions, ASK_TIMEOUT_MS).await?;
+    let committed = groups::committed(connection, &topic::group(id), &partitions, PROGRESS_TIMEOUT_MS).await?;
     topic::begun(&committed.into_iter().map(|found| (found.partition, found.offset, found.metadata)).collect::<Vec<_>>())
 }
 
