@@ -100,6 +100,10 @@ impl Keeper {
     pub(super) fn intend(&self, number: u64, intent: Intent, room: Room) -> Result<oneshot::Receiver<()>, NotRecorded> {
         let (tell, told) = oneshot::channel();
         let mut state = self.state();
+        // The book may be ahead of the topic: what stands in it counts no more.
+        if self.desk.failed.is_cancelled() {
+            return Err(NotRecorded::Stopped);
+        }
         match state.book.intend(Timestamp::now(), number, intent).map_err(|_| NotRecorded::Stopped)? {
             // Behind it in line: when that is reached, it stands.
             Intended::Standing(_) => drop(room.send(OnItsWay { acknowledgement: None, told: Some(tell) })),
@@ -135,8 +139,10 @@ impl Keeper {
         let head = {
             let mut state = self.state();
             let written = state.book.read(Timestamp::now(), reading).map_err(|_| NotRecorded::Stopped)?;
+            // Before a checkpoint that nobody waits for.
+            let head = state.book.chain().head().clone();
             self.send(&mut state, written, Some(tell), Some(room))?;
-            state.book.chain().head().clone()
+            head
         };
         told.await.map_err(|_| NotRecorded::Stopped)?;
         Ok(head)

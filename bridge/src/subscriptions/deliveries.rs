@@ -93,8 +93,10 @@ impl Subscriptions {
         let (disclosures, decisions) = (&self.context.disclosures, &self.context.decisions);
         let Ok(tickets) = disclosures.intend(drafts.collect()).await else { return Some(first) };
         // Recording takes its time, and the answer may be another one meanwhile.
-        let stays =
-            |owed: &&Owed| !matches!(decisions.leave(owed.disclosed.caller, &owed.record), Leave::Disclosed(now) if now == owed.disclosed);
+        let stays = |owed: &&Owed| {
+            let unchanged = matches!(decisions.leave(owed.disclosed.caller, &owed.record), Leave::Disclosed(now) if now == owed.disclosed);
+            !unchanged || self.context.removals.withholds(owed.record.leaving())
+        };
         let kept = owed.iter().find(stays)?.number;
         for (_, ticket) in owed.iter().zip(tickets).filter(|(owed, _)| owed.number >= kept) {
             disclosures.ended(ticket, How::Unsent, None).await;

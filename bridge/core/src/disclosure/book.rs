@@ -35,16 +35,19 @@ struct Open {
     view: String,
     with_addresses: bool,
     basis: Option<String>,
+    channel: String,
+    host: Option<String>,
 }
 
 impl Open {
     fn of(number: u64, intent: &Intent) -> Self {
-        let Intent { view, with_addresses, basis, .. } = intent;
-        Self { intent: 0, number, attempts: 0, view: view.clone(), with_addresses: *with_addresses, basis: basis.clone() }
+        let Intent { view, with_addresses, basis, channel, host, .. } = intent.clone();
+        Self { intent: 0, number, attempts: 0, view, with_addresses, basis, channel, host }
     }
 
     fn has_terms_of(&self, intent: &Intent) -> bool {
-        self.view == intent.view && self.with_addresses == intent.with_addresses && self.basis == intent.basis
+        let goes_there = self.channel == intent.channel && self.host == intent.host;
+        goes_there && self.view == intent.view && self.with_addresses == intent.with_addresses && self.basis == intent.basis
     }
 }
 
@@ -132,8 +135,11 @@ impl Book {
         let Some(open) = of_subscription.get_mut(delivery) else { return Ok(None) };
         open.attempts += 1;
         let outcome = Outcome { intent: open.intent, attempt: open.attempts, how, status };
-        if how == How::Delivered {
-            of_subscription.remove(delivery);
+        match how {
+            How::Delivered => drop(of_subscription.remove(delivery)),
+            // Nobody was shown it under that number.
+            How::Unsent => open.number = 0,
+            How::Failed => {}
         }
         self.chain.append(at, Entry::Outcome(outcome)).map(Some)
     }
@@ -238,6 +244,12 @@ mod tests {
         assert_eq!(intend(&mut book, "a", 1, "full", &mut log), (1, false));
         assert_eq!(intend(&mut book, "a", 1, "slim", &mut log), (3, true));
         assert_eq!(intend(&mut book, "b", 2, "full", &mut log), (4, true));
+        // To another host, or by another channel: that is something else to record.
+        let elsewhere = Intent { host: Some("b.example.org".to_owned()), ..intent("c", "full") };
+        assert!(matches!(empty().intend(at(), 1, elsewhere.clone()).unwrap(), Intended::New((1, _))));
+        let mut other = empty();
+        other.intend(at(), 1, elsewhere).unwrap();
+        assert!(matches!(other.intend(at(), 1, intent("c", "full")).unwrap(), Intended::New((2, _))));
 
         // A restart knows as much.
         let mut book = again(&log);
