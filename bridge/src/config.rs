@@ -171,7 +171,7 @@ impl Default for BridgeConfig {
             catch_up_records_max: 2_000,
             in_flight_max: 16,
             in_flight_total_max: 512,
-            endpoint_in_flight_max: 64,
+            endpoint_in_flight_max: 128,
             breaker_failures: 5,
             breaker_first_ms: 1_000,
             breaker_max_ms: 30_000,

@@ -183,8 +183,9 @@ async fn work(
     let store = Store::open(&config.data)?.store;
     let fatal = CancellationToken::new();
     let unrecorded = CancellationToken::new();
-    let disclosures =
-        Disclosures::start(connection, &secrets.seal, Arc::clone(&secrets.signing_key), config, telemetry.clone(), unrecorded.clone())?;
+    let writer = Writer::start(store.clone()).map_err(BridgeError::Writer)?;
+    let (kept, signing_key) = ((store.clone(), writer.clone()), Arc::clone(&secrets.signing_key));
+    let disclosures = Disclosures::start(connection, kept, &secrets.seal, signing_key, config, telemetry.clone(), unrecorded.clone())?;
     let (stopped, mut stopped_inbox) = mpsc::channel(64);
     let (finished, mut finished_inbox) = mpsc::channel(64);
     let context = Arc::new(Context {
@@ -192,7 +193,7 @@ async fn work(
         catalogue: shared.catalogue,
         config: config.clone(),
         webhook: Webhook::new(config.webhook_options(config.egress_policy(&connection.bootstrap), Some(Arc::clone(&secrets.signing_key))))?,
-        writer: Writer::start(store.clone()).map_err(BridgeError::Writer)?,
+        writer,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),
         decisions: Arc::new(Decisions::new(shared.catalogue)),

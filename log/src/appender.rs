@@ -93,6 +93,10 @@ impl Appender {
             .set("linger.ms", "0")
             .set("message.timeout.ms", append_timeout_ms.to_string())
             .set("partitioner", "murmur2_random");
+        if append_timeout_ms == 0 {
+            // One that is refused takes all behind it along.
+            config.set("enable.gapless.guarantee", "true");
+        }
         let producer = config.create_with_context(Context).map_err(|error| Error::new("create a producer", error))?;
         Ok(Self { producer })
     }

@@ -113,6 +113,8 @@ pub struct Described {
     pub partitions: i32,
     /// Kafka's `cleanup.policy`.
     pub cleanup_policy: String,
+    /// How long records stay, in milliseconds; none if for ever.
+    pub retention_ms: Option<i64>,
 }
 
 impl Described {
@@ -131,13 +133,16 @@ pub async fn describe(connection: &Connection, topic: &str) -> Result<Option<Des
         .describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new().request_timeout(Some(TIMEOUT)))
         .await
         .map_err(|error| Error::new(doing(), error))?;
-    let policy = match described.into_iter().next() {
-        Some(Ok(resource)) => resource.get("cleanup.policy").and_then(|entry| entry.value.clone()),
+    let resource = match described.into_iter().next() {
+        Some(Ok(resource)) => Some(resource),
         Some(Err(code)) => return Err(Error::new(doing(), KafkaError::AdminOp(code))),
         None => None,
     };
-    let cleanup_policy = policy.ok_or_else(|| Error::other(doing(), Remedy::Retry, "the broker does not tell its cleanup.policy"))?;
-    Ok(Some(Described { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), cleanup_policy }))
+    let said = |name| resource.as_ref().and_then(|resource| resource.get(name)).and_then(|entry| entry.value.clone());
+    let retention_ms = said("retention.ms").and_then(|text| text.parse().ok()).filter(|retention_ms| *retention_ms >= 0);
+    let cleanup_policy =
+        said("cleanup.policy").ok_or_else(|| Error::other(doing(), Remedy::Retry, "the broker does not tell its cleanup.policy"))?;
+    Ok(Some(Described { partitions: i32::try_from(partitions).unwrap_or(i32::MAX), cleanup_policy, retention_ms }))
 }
 
 /// Partition counts of all topics. Of all, since asking for one by name could create it.

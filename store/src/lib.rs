@@ -8,10 +8,12 @@
 
 mod answers;
 mod entry;
+mod heads;
 mod open;
 mod writer;
 
 pub use answers::KeptAnswer;
 pub use entry::{Entry, SubscriptionId};
+pub use heads::KeptHead;
 pub use open::{Bound, Loaded, OpenError, Opened, Store, Stored};
 pub use writer::{Change, CommitError, Writer};

@@ -18,6 +18,7 @@ use crate::entry::{self, Entry, SubscriptionId};
 const META: &str = "meta";
 const STATE: &str = "state";
 const ANSWERS: &str = "answers";
+const HEADS: &str = "heads";
 /// The tree of a form that had no numbers.
 const OLD_CURSORS: &str = "cursors";
 const CLUSTER_ID: &str = "cluster_id";
@@ -29,6 +30,7 @@ pub struct Store {
     pub(crate) db: sled::Db,
     pub(crate) state: sled::Tree,
     pub(crate) answers: sled::Tree,
+    pub(crate) heads: sled::Tree,
     meta: sled::Tree,
     path: PathBuf,
 }
@@ -187,6 +189,7 @@ impl Store {
         copy_folder(&self.path, &aside).map_err(|source| OpenError::Io { doing: "set aside", path: self.path.clone(), source })?;
         self.state.clear()?;
         self.answers.clear()?;
+        self.heads.clear()?;
         self.meta.insert(CLUSTER_ID, cluster_id.as_bytes())?;
         self.sync()?;
         Ok(aside)
@@ -215,12 +218,13 @@ fn attempt(path: &Path) -> Result<Store, Damage> {
     // sled panics on some kinds of damage instead of answering.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open()?;
-        let (state, answers, meta) = (db.open_tree(STATE)?, db.open_tree(ANSWERS)?, db.open_tree(META)?);
+        let (state, answers) = (db.open_tree(STATE)?, db.open_tree(ANSWERS)?);
+        let (heads, meta) = (db.open_tree(HEADS)?, db.open_tree(META)?);
         // Reads every page once, so that damage shows here and not in the middle of the work.
-        for entry in state.iter().chain(answers.iter()).chain(meta.iter()) {
+        for entry in state.iter().chain(answers.iter()).chain(heads.iter()).chain(meta.iter()) {
             entry?;
         }
-        Ok::<_, sled::Error>(Store { db, state, answers, meta, path: path.to_owned() })
+        Ok::<_, sled::Error>(Store { db, state, answers, heads, meta, path: path.to_owned() })
     }));
     match opened {
         Ok(Ok(store)) if store.db.tree_names().iter().any(|name| name == OLD_CURSORS.as_bytes()) => {

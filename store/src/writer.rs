@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::answers::KeptAnswer;
 use crate::entry::{self, Entry, SubscriptionId};
+use crate::heads::KeptHead;
 use crate::open::{OpenError, Store};
 
 /// Commits that may wait for the writer.
@@ -38,6 +39,8 @@ pub enum Change {
         /// The request's key.
         key: [u8; 32],
     },
+    /// Keep where a chain stands.
+    KeepHead(KeptHead),
     /// Forget this subscription altogether.
     Forget {
         /// The subscription's id.
@@ -103,12 +106,13 @@ fn run(store: &Store, mut queue: mpsc::Receiver<Job>) {
 fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
     // In order, so that what is forgotten after it was put is forgotten.
     let mut writes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-    let mut answers = sled::Batch::default();
+    let (mut answers, mut heads) = (sled::Batch::default(), sled::Batch::default());
     for change in group.iter().flat_map(|job| &job.changes) {
         match change {
             Change::Put(entry) => drop(writes.insert(entry::key(entry), Some(entry::value(entry)))),
             Change::KeepAnswer(answer) => answers.insert(&answer.key, answer.value()),
             Change::ForgetAnswer { key } => answers.remove(key),
+            Change::KeepHead(kept) => heads.insert(kept.key().as_str(), kept.value()),
             Change::ForgetDeadLetter { subscription, place, offset } => {
                 writes.insert(entry::dead_letter_key(*subscription, *place, *offset), None);
             }
@@ -131,5 +135,6 @@ fn write(store: &Store, group: &[Job]) -> Result<(), OpenError> {
     }
     store.state.apply_batch(batch)?;
     store.answers.apply_batch(answers)?;
+    store.heads.apply_batch(heads)?;
     store.sync()
 }

@@ -40,7 +40,7 @@ const LIMIT_DEFAULT: u64 = 100;
 /// Longest wait for the first event.
 const WAIT_S_MAX: u64 = 60;
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How often a stream looks whether its receiver may have it still, and what was fetched for it.
+/// How often a stream looks whether its receiver may have it still, and how long what was fetched for it counts as decided.
 const LOOKED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a request asks for.
@@ -146,9 +146,11 @@ async fn wait_for(ready: &Ready, subscription: &Subscription, asked: &Asked) -> 
         if !fetched.events.is_empty() || !patient {
             return Ok(reached(after, fetched));
         }
+        // What is put off is no news when it can be had.
+        let again = if fetched.put_off { deadline.min(Instant::now() + LOOKED_AFTER) } else { deadline };
         tokio::select! {
             () = changed(&mut news) => {}
-            () = tokio::time::sleep_until(deadline) => {}
+            () = tokio::time::sleep_until(again) => {}
             () = hold.set() => {}
             () = stopping.cancelled() => {}
         }
@@ -174,6 +176,8 @@ struct Feed {
     shared: Arc<Shared>,
     standing: Standing,
     looked_at: Instant,
+    /// When it was decided that what waits may go.
+    decided_at: Instant,
     subscriptions: Arc<Subscriptions>,
     id: Uuid,
     hold: Arc<Hold>,
@@ -194,7 +198,8 @@ impl Feed {
         let (id, hold) = (subscription.id, subscriptions.hold(subscription));
         let news = subscriptions.available(id).await;
         let (shared, subscriptions, waiting) = (Arc::clone(shared), Arc::clone(subscriptions), Vec::new().into_iter());
-        Self { shared, standing, looked_at: Instant::now(), subscriptions, id, hold, sent, epoch: None, waiting, news }
+        let now = Instant::now();
+        Self { shared, standing, looked_at: now, decided_at: now, subscriptions, id, hold, sent, epoch: None, waiting, news }
     }
 
     fn events(self) -> impl Stream<Item = Result<Event, axum::Error>> {
@@ -220,9 +225,11 @@ impl Feed {
                 if !self.standing.sees(&self.shared, &self.subscriptions, self.id).await {
                     return None;
                 }
-                // What was fetched before may have to stay by now: the receiver is slow, or nothing came.
-                self.waiting = Vec::new().into_iter();
                 self.looked_at = Instant::now();
+            }
+            if self.decided_at.elapsed() >= LOOKED_AFTER {
+                // What was fetched before may have to stay by now: the receiver is slow.
+                self.waiting = Vec::new().into_iter();
             }
             if let Some((number, event)) = self.waiting.next() {
                 self.sent = Some(number);
@@ -236,6 +243,8 @@ impl Feed {
                 return None;
             }
             if !fetched.events.is_empty() {
+                // Now, however long recording it has taken.
+                self.decided_at = Instant::now();
                 self.waiting = fetched.events.into_iter();
                 continue;
             }
@@ -322,6 +331,7 @@ mod tests {
             acknowledged: 5,
             events: numbers.iter().map(|number| (*number, Bytes::new())).collect(),
             owed: Vec::new(),
+            put_off: false,
         };
         for (after, numbers, expected) in [(None, vec![], 5), (Some(7), vec![], 7), (None, vec![6, 7], 7), (Some(7), vec![8, 10], 10)] {
             let (epoch, number, events) = reached(after, fetched(&numbers));

@@ -48,6 +48,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(1);
 /// How long the other side may take to answer a close; what it said before that is still heard.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long what was fetched counts as decided.
+const DECIDED_FOR: Duration = Duration::from_secs(1);
 /// How long a connection waits for the end of the one that it takes over from.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -206,10 +208,15 @@ impl Connection {
         if fetched.epoch != self.epoch {
             return Ok(Some(Close::Resync));
         }
-        let whole = fetched.events.len() == room;
+        let (mut whole, decided_at) = (fetched.events.len() == room, Instant::now());
         for (number, event) in fetched.events {
             if self.hold.is_set() {
                 return Ok(Some(Close::Stopped));
+            }
+            // The receiver is slow, and what was decided then may be decided otherwise by now.
+            if decided_at.elapsed() >= DECIDED_FOR {
+                whole = true;
+                break;
             }
             let text = self.text(number, &event);
             send(socket, Message::Text(text.into())).await?;

@@ -173,18 +173,20 @@ impl Client {
     }
 
     async fn begin(&self, endpoint: &Endpoint, request: &Request<'_>) -> Result<(Connection, Head), &'static str> {
+        let mut has_left = false;
         if let Some(mut connection) = endpoint.take_idle() {
             match connection.exchange(request.head, request.body).await {
                 Ok(head) => return Ok((connection, head)),
                 // Not even the beginning of an answer: the other side has given the connection up,
                 // as it may at any time. Deliveries can be told apart, so that this may be repeated.
-                Err(broken) if !broken.answered => {}
+                Err(broken) if !broken.answered => has_left = true,
                 Err(_) => return Err(fault::TRANSPORT),
             }
         }
         let mut connection = self.connect(endpoint).await?;
         if !(request.may_leave)() {
-            return Err(fault::WITHDRAWN);
+            // What was written before may have arrived, whoever has given up the connection.
+            return Err(if has_left { fault::TRANSPORT } else { fault::WITHDRAWN });
         }
         let head = connection.exchange(request.head, request.body).await.map_err(|_| fault::TRANSPORT)?;
         Ok((connection, head))

@@ -11,17 +11,17 @@ mod keeper;
 mod reading;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ryggrad_bridge_core::asymmetric::SigningKey;
 use ryggrad_bridge_core::delivery::MessageId;
-use ryggrad_bridge_core::disclosure::{How, Intent, Persons};
+use ryggrad_bridge_core::disclosure::{Head, How, Intent, Persons, Reading};
 use ryggrad_bridge_core::record::Record;
-use ryggrad_log::{Acknowledgement, Appender, Connection, Seal};
+use ryggrad_log::{Appender, Connection, Seal, topics};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
-use tokio::sync::mpsc::OwnedPermit;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use ryggrad_store::{OpenError, Store, Writer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -45,6 +45,9 @@ pub enum NotRecorded {
     /// The records cannot be written or read.
     #[error("the records of disclosures cannot be used")]
     Log(#[from] ryggrad_log::Error),
+    /// The store does not say where they stood.
+    #[error("where the records of disclosures stood cannot be read")]
+    Store(#[from] OpenError),
     /// The bridge stops.
     #[error("the bridge stops")]
     Stopped,
@@ -75,57 +78,64 @@ pub struct Ticket {
     delivery: MessageId,
 }
 
-/// A record on its way; or a place in line behind those that are.
-struct OnItsWay {
-    acknowledgement: Option<Acknowledgement>,
-    told: Option<oneshot::Sender<()>>,
-}
-
 /// What keepers share.
 struct Desk {
     connection: Connection,
     appender: Appender,
-    on_their_way: mpsc::Sender<OnItsWay>,
+    rooms: Arc<Semaphore>,
+    store: Store,
+    writer: Writer,
     signing_key: Arc<SigningKey>,
     config: BridgeConfig,
     telemetry: Telemetry,
     failed: CancellationToken,
 }
 
-/// Room for one more record on its way.
-type Room = OwnedPermit<OnItsWay>;
-
 impl Desk {
-    async fn room(&self) -> Result<Room, NotRecorded> {
-        self.on_their_way.clone().reserve_owned().await.map_err(|_| NotRecorded::Stopped)
+    /// Room for so many records on their way.
+    async fn room(&self, records: u32) -> Result<OwnedSemaphorePermit, NotRecorded> {
+        Arc::clone(&self.rooms).acquire_many_owned(records).await.map_err(|_| NotRecorded::Stopped)
+    }
+
+    /// A book is ahead of its topic: nothing is recorded any more, and whoever waits for room is told so.
+    fn fail(&self) {
+        self.failed.cancel();
+        self.rooms.close();
+    }
+
+    /// How long the records of a controller are kept, by their topic's own word.
+    async fn retention_ms(&self, controller: Organisasjonsnummer) -> Result<i64, ryggrad_log::Error> {
+        let described = topics::describe(&self.connection, &keeper::topic_of(controller)).await?;
+        Ok(described.and_then(|topic| topic.retention_ms).unwrap_or(i64::MAX))
     }
 }
 
 /// All controllers' records.
 pub struct Disclosures {
     desk: Arc<Desk>,
-    keepers: RwLock<HashMap<Organisasjonsnummer, Arc<Keeper>>>,
-    opening: Mutex<()>,
+    keepers: Mutex<HashMap<Organisasjonsnummer, Opening>>,
     persons: Persons,
 }
+
+/// A keeper, once it has opened.
+type Opening = watch::Receiver<Option<Arc<Keeper>>>;
 
 impl Disclosures {
     /// Opens nothing yet. `failed` is cancelled when a record is refused.
     pub fn start(
         connection: &Connection,
+        (store, writer): (Store, Writer),
         seal: &Seal,
         signing_key: Arc<SigningKey>,
         config: &BridgeConfig,
         telemetry: Telemetry,
         failed: CancellationToken,
     ) -> Result<Self, ryggrad_log::Error> {
-        let (on_their_way, arriving) = mpsc::channel(UNACKNOWLEDGED_MAX);
-        let appender = Appender::patient(connection)?;
+        let (appender, rooms) = (Appender::patient(connection)?, Arc::new(Semaphore::new(UNACKNOWLEDGED_MAX)));
         let (connection, config) = (connection.clone(), config.clone());
-        let desk = Arc::new(Desk { connection, appender, on_their_way, signing_key, config, telemetry, failed: failed.clone() });
-        tokio::spawn(watch_arrivals(arriving, failed));
+        let desk = Arc::new(Desk { connection, appender, rooms, store, writer, signing_key, config, telemetry, failed });
         let persons = Persons::new(&seal.derive("persons in disclosures"));
-        Ok(Self { desk, keepers: RwLock::default(), opening: Mutex::default(), persons })
+        Ok(Self { desk, keepers: Mutex::default(), persons })
     }
 
     /// Records what is about to leave. When it returns, each intent is acknowledged.
@@ -146,9 +156,8 @@ impl Disclosures {
         let (mut tickets, mut awaited) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
         for draft in drafts {
             let keeper = self.keeper(draft.disclosed.controller).await?;
-            let room = self.desk.room().await?;
             let (subscription, delivery, number) = (draft.subscription, draft.delivery, draft.number);
-            awaited.push(keeper.intend(number, self.intent(draft), room)?);
+            awaited.push(keeper.intend(number, self.intent(draft)).await?);
             tickets.push(Ticket { keeper, subscription, delivery });
         }
         for acknowledged in awaited {
@@ -182,54 +191,45 @@ impl Disclosures {
 
     /// Tells how an attempt went.
     pub async fn ended(&self, ticket: Ticket, how: How, status: Option<u16>) {
-        // There is none only when the bridge has failed.
-        let Ok(room) = self.desk.room().await else { return };
-        ticket.keeper.ended(ticket.subscription, ticket.delivery.as_str(), how, status, room);
+        ticket.keeper.ended(ticket.subscription, ticket.delivery.as_str(), how, status).await;
     }
 
     /// A receiver that fetches has taken everything up to a number.
-    pub fn taken(&self, subscription: Uuid, number: u64) {
-        let keepers: Vec<_> = self.keepers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        keepers.iter().for_each(|keeper| keeper.taken(subscription, number));
+    pub async fn taken(&self, subscription: Uuid, number: u64) {
+        for keeper in self.opened() {
+            keeper.taken(subscription, number).await;
+        }
     }
 
     /// A subscription is gone.
     pub fn forget(&self, subscription: Uuid) {
-        let keepers = self.keepers.read().unwrap_or_else(PoisonError::into_inner);
-        keepers.values().for_each(|keeper| keeper.forget(subscription));
+        self.opened().iter().for_each(|keeper| keeper.forget(subscription));
     }
 
-    fn open_keeper(&self, controller: Organisasjonsnummer) -> Option<Arc<Keeper>> {
-        self.keepers.read().unwrap_or_else(PoisonError::into_inner).get(&controller).cloned()
+    fn opened(&self) -> Vec<Arc<Keeper>> {
+        let keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        keepers.values().filter_map(|opening| opening.borrow().clone()).collect()
     }
 
-    /// The keeper of a controller's records; the first who asks opens them.
+    /// The keeper of a controller's records; the first who asks has them opened, in a task that goes on if nobody waits.
     async fn keeper(&self, controller: Organisasjonsnummer) -> Result<Arc<Keeper>, NotRecorded> {
-        if let Some(keeper) = self.open_keeper(controller) {
-            return Ok(keeper);
-        }
-        let _one = self.opening.lock().await;
-        if let Some(keeper) = self.open_keeper(controller) {
-            return Ok(keeper);
-        }
-        let keeper = Arc::new(Keeper::open(Arc::clone(&self.desk), controller).await?);
-        tokio::spawn(Keeper::sign_in_time(Arc::downgrade(&keeper)));
-        self.keepers.write().unwrap_or_else(PoisonError::into_inner).insert(controller, Arc::clone(&keeper));
-        Ok(keeper)
+        let mut opening = {
+            let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = || {
+                let (opened, opening) = watch::channel(None);
+                tokio::spawn(Keeper::keep(Arc::clone(&self.desk), controller, opened));
+                opening
+            };
+            keepers.entry(controller).or_insert_with(open).clone()
+        };
+        let opened = opening.wait_for(Option::is_some).await.map_err(|_| NotRecorded::Stopped)?;
+        opened.clone().ok_or(NotRecorded::Stopped)
     }
-}
 
-/// Tells whoever waits, in the order in which records were sent. One that is refused stops everything.
-async fn watch_arrivals(mut arriving: mpsc::Receiver<OnItsWay>, failed: CancellationToken) {
-    while let Some(OnItsWay { acknowledgement, told, .. }) = arriving.recv().await {
-        if let Some(acknowledgement) = acknowledgement
-            && let Err(error) = acknowledgement.wait().await
-        {
-            tracing::error!(error = error.chain(), "a record of a disclosure was refused; the bridge stops");
-            failed.cancel();
-            return;
-        }
-        // Whoever gave up is told by nobody; the record stands all the same.
-        let _ = told.map(|told| told.send(()));
+    /// Records a look; acknowledged when it returns, with where the chain stands then.
+    async fn look(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Head, NotRecorded> {
+        let timeout = Duration::from_millis(self.desk.config.disclosure_timeout_ms);
+        let looked = async { self.keeper(controller).await?.read(reading).await };
+        tokio::time::timeout(timeout, looked).await.unwrap_or(Err(NotRecorded::Timeout))
     }
 }

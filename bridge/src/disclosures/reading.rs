@@ -79,15 +79,12 @@ impl Search {
 impl Disclosures {
     /// Whether there are records of a controller's.
     pub async fn has(&self, controller: Organisasjonsnummer) -> Result<bool, NotRecorded> {
-        if self.open_keeper(controller).is_some() {
-            return Ok(true);
-        }
         Ok(topics::list(&self.desk.connection).await?.contains_key(&topic_of(controller)))
     }
 
     /// What was disclosed, as asked; the look itself is recorded first.
     pub async fn search(&self, controller: Organisasjonsnummer, reading: Reading, look: Look) -> Result<Vec<Found>, NotRecorded> {
-        self.keeper(controller).await?.read(reading).await?;
+        self.look(controller, reading).await?;
         let person = look.subject.as_ref().map(|subject| self.persons.of(controller, subject));
         // A record's number is never above the offset behind it.
         let marks = watermarks(&self.desk.connection, &topic_of(controller), 0, self.desk.config.kafka_timeout_ms).await?;
@@ -103,8 +100,8 @@ impl Disclosures {
 
     /// Whether the records are what was written; the look itself is recorded first.
     pub async fn verify(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Report, NotRecorded> {
-        let head = self.keeper(controller).await?.read(reading).await?;
-        let retention = SignedDuration::from_millis(i64::try_from(self.desk.config.disclosures_retention_ms).unwrap_or(i64::MAX));
+        let head = self.look(controller, reading).await?;
+        let retention = SignedDuration::from_millis(self.desk.retention_ms(controller).await?);
         let kept_since = Timestamp::now().checked_sub(retention).unwrap_or(Timestamp::MIN);
         let verifier = Verifier::new(controller, vec![self.desk.signing_key.public()], kept_since, FAULTS_MAX);
         let last = head.number;

@@ -11,7 +11,6 @@ use ryggrad_bridge_core::disclosure::How;
 use ryggrad_bridge_core::hub::gate::Address;
 use ryggrad_bridge_core::hub::{MemberId, Parcel};
 use ryggrad_bridge_core::outcome::{Answer, Outcome};
-use ryggrad_bridge_core::record::Record;
 use ryggrad_bridge_core::settings::Format;
 use ryggrad_schemas::cloudevents::STRUCTURED_JSON;
 use smallvec::SmallVec;
@@ -59,6 +58,8 @@ pub(super) struct Ended {
 pub(super) struct Sent {
     pub(super) webhook_id: MessageId,
     pub(super) went: Attempt,
+    /// Whether its events may be named to whoever looks at attempts: not what was to be recorded first, and was not.
+    pub(super) is_told: bool,
 }
 
 /// What is said about a body.
@@ -78,27 +79,24 @@ pub(super) struct Tools {
 impl Job {
     pub(super) async fn run(self, context: &Context, tools: &mut Tools) -> Ended {
         // Removed or stopped this very moment: the hub hears of it too, and looks again.
-        if !self.may_leave(context) {
-            return self.ended(Outcome::Unsent, None);
-        }
+        let Some(leaves) = self.leaves(context) else { return self.ended(Outcome::Unsent, None) };
         if tools.body.capacity() > BODY_KEPT_BYTES_MAX {
             tools.body = Vec::new();
         }
         tools.body.clear();
-        let Some(leaves) = self.leaves(context) else { return self.ended(Outcome::Unsent, None) };
         let Some(Label { id, content_type, headers }) = self.write(context, &leaves, &mut tools.body) else {
             return self.ended(Outcome::Unsent, None);
         };
         let Some(target) = &self.target else {
             let refused = Attempt { answer: Answer::NoAnswer, latency_ms: 0, error: Some(fault::EGRESS_REFUSED) };
-            return self.ended(Outcome::Failed, Some(Sent { webhook_id: id, went: refused }));
+            let is_told = leaves.iter().all(|leave| *leave == Leave::Freely);
+            return self.ended(Outcome::Failed, Some(Sent { webhook_id: id, went: refused, is_told }));
         };
         let Ok(tickets) = self.disclose(context, target.host(), &leaves).await else {
             return self.ended(Outcome::Unsent, None);
         };
         // Where it is recorded, time has passed; and it leaves as it was recorded, or not.
-        let unchanged = || self.leaves(context).as_ref() == Some(&leaves);
-        let may_leave = || self.may_leave(context) && (tickets.is_empty() || unchanged());
+        let may_leave = || self.leaves(context).as_ref() == Some(&leaves);
         if !tickets.is_empty() && !may_leave() {
             tell(context, tickets, How::Unsent, None).await;
             return self.ended(Outcome::Unsent, None);
@@ -115,16 +113,17 @@ impl Job {
             Answer::NoAnswer => (How::Failed, None),
         };
         tell(context, tickets, how, status).await;
-        self.ended(ryggrad_bridge_core::outcome::outcome(went.answer), Some(Sent { webhook_id: id, went }))
+        self.ended(ryggrad_bridge_core::outcome::outcome(went.answer), Some(Sent { webhook_id: id, went, is_told: true }))
     }
 
     /// How each parcel leaves; nothing if one of them stays.
     fn leaves(&self, context: &Context) -> Option<SmallVec<[Leave; 1]>> {
         let leave = |parcel: &Parcel| match &parcel.record {
             None => Some(Leave::Freely),
+            Some(record) if context.removals.withholds(record.leaving()) => None,
             Some(record) => Some(context.decisions.leave(self.hold.caller, record)).filter(|leave| *leave != Leave::Not),
         };
-        self.parcels.iter().map(leave).collect()
+        if self.hold.is_set() { None } else { self.parcels.iter().map(leave).collect() }
     }
 
     /// Records what is a disclosure. Acknowledged when it returns.
@@ -143,12 +142,6 @@ impl Job {
         });
         let drafts: Vec<Draft<'_>> = owed.collect();
         if drafts.is_empty() { Ok(Vec::new()) } else { context.disclosures.intend(drafts).await }
-    }
-
-    fn may_leave(&self, context: &Context) -> bool {
-        let mut records = self.parcels.iter().filter_map(|parcel| parcel.record.as_deref());
-        let stays = |record: &Record| context.removals.withholds(record.leaving()) || context.decisions.denies(self.hold.caller, record);
-        !self.hold.is_set() && !records.any(stays)
     }
 
     fn ended(self, outcome: Outcome, sent: Option<Sent>) -> Ended {

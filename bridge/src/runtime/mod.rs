@@ -99,6 +99,8 @@ pub struct Fetched {
     pub events: Vec<(u64, Bytes)>,
     /// Those of them that are disclosures, which have to be recorded before anybody is given them.
     pub owed: Vec<Owed>,
+    /// Whether some were left out that could not be recorded now, or are decided anew.
+    pub put_off: bool,
 }
 
 /// A disclosure that is not recorded yet.

@@ -296,7 +296,7 @@ impl Runner {
         let says = |sent: &Sent| matches!(sent.went.answer, Answer::Status { code, .. } if !matches!(code, 502..=504));
         let answered = sent.as_ref().is_some_and(says);
         if let Some(client) = self.clients.get_mut(&member)
-            && let Some(Sent { webhook_id, went }) = sent
+            && let Some(Sent { webhook_id, went, is_told }) = sent
         {
             if outcome != Outcome::Delivered
                 && self.hub.member(member).is_none_or(|member| member.wish().address.as_ref() != Some(&address))
@@ -322,7 +322,8 @@ impl Runner {
             if client.log.len() >= self.context.config.attempts_logged_max {
                 client.log.pop_front();
             }
-            let event_ids = records().map(|record| Arc::clone(record.shared_event_id())).collect();
+            let named = records().filter(|_| is_told);
+            let event_ids = named.map(|record| Arc::clone(record.shared_event_id())).collect();
             let attempts = parcels.first().map_or(1, |parcel| parcel.delivery.attempts);
             client.log.push_back(LoggedAttempt { at, webhook_id, event_ids, attempts, outcome, attempt: went });
         }

@@ -58,7 +58,8 @@ pub fn topic_name(catalogue: &Catalogue, id: u16) -> &str {
 }
 
 /// Counts, cursors and waiting lanes. `stored` is how far each cursor is on disk. Where a topic is not for everyone, no
-/// offsets: they would tell of events that there are and that are not shown.
+/// offsets, which would tell of events that there are and that are not shown; and no keys, which name whom an event is about
+/// that has not left.
 pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Catalogue) -> Value {
     const WAITING_SHOWN_MAX: usize = 20;
     let machine = member.machine();
@@ -76,9 +77,10 @@ pub fn of_member(member: &Member, stored: &BTreeMap<Place, i64>, catalogue: &Cat
         .waiting()
         .take(WAITING_SHOWN_MAX)
         .map(|lane| {
-            let key = member.kept(lane.place, lane.offset).and_then(|record| record.log.key.clone());
             let topic = topic_name(catalogue, lane.place.topic);
-            let offset = Some(lane.offset).filter(|_| !catalogue.is_protected(topic));
+            let shown = !catalogue.is_protected(topic);
+            let key = member.kept(lane.place, lane.offset).and_then(|record| record.log.key.clone()).filter(|_| shown);
+            let offset = Some(lane.offset).filter(|_| shown);
             json!({
                 "key": key, "topic": topic, "partition": lane.place.partition, "offset": offset,
                 "attempts": lane.attempts, "next_attempt_at": time(lane.due_ms), "last_error": word(lane.outcome),

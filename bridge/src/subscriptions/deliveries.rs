@@ -74,6 +74,7 @@ impl Subscriptions {
         let owed = std::mem::take(&mut fetched.owed);
         if let Some(kept) = self.disclose(id, channel, &owed).await {
             fetched.events.retain(|(number, _)| *number < kept);
+            fetched.put_off = true;
         }
         Some(fetched)
     }
@@ -108,7 +109,7 @@ impl Subscriptions {
     pub async fn acknowledge(&self, id: Uuid, number: u64) -> bool {
         let acknowledged = self.engine.acknowledge(id, number).await;
         if acknowledged {
-            self.context.disclosures.taken(id, number);
+            self.context.disclosures.taken(id, number).await;
         }
         acknowledged
     }

@@ -13,6 +13,9 @@ use super::chain::Chain;
 use super::entry::{Entry, How, Intent, Link, Outcome, Reading};
 use crate::asymmetric::SigningKey;
 
+/// Intents that are open at a time. Beyond it the older half is forgotten: at worst one is written once more.
+const OPEN_MAX: usize = 400_000;
+
 /// A record, to be written: its number and its bytes.
 pub type Written = (u64, Vec<u8>);
 
@@ -96,12 +99,13 @@ impl Memory {
 pub struct Book {
     chain: Chain,
     open: HashMap<Uuid, HashMap<String, Open>>,
+    open_max: usize,
 }
 
 impl Book {
     /// Goes on where the records end.
     pub fn behind(chain: Chain, memory: Memory) -> Self {
-        Self { chain, open: memory.open }
+        Self { chain, open: memory.open, open_max: OPEN_MAX }
     }
 
     /// Where it stands.
@@ -119,7 +123,25 @@ impl Book {
         let (delivery, open) = (intent.delivery.clone(), Open::of(number, &intent));
         let written = self.chain.append(at, Entry::Intent(Box::new(intent)))?;
         of_subscription.insert(delivery, Open { intent: written.0, ..open });
+        self.forget_old();
         Ok(Intended::New(written))
+    }
+
+    /// What was given up after its intent, and is never told of, must not stay for ever.
+    fn forget_old(&mut self) {
+        // Counted by subscriptions, of which there are few beside intents; and halved, so that it is seldom.
+        if self.open.values().map(HashMap::len).sum::<usize>() <= self.open_max {
+            return;
+        }
+        let mut intents: Vec<u64> =
+            self.open.values().flat_map(|of_subscription| of_subscription.values().map(|open| open.intent)).collect();
+        let middle = intents.len() / 2;
+        let (_, oldest_kept, _) = intents.select_nth_unstable(middle);
+        let oldest_kept = *oldest_kept;
+        self.open.retain(|_, of_subscription| {
+            of_subscription.retain(|_, open| open.intent >= oldest_kept);
+            !of_subscription.is_empty()
+        });
     }
 
     /// How an attempt went; nothing to be written if its intent is closed.
@@ -144,18 +166,22 @@ impl Book {
         self.chain.append(at, Entry::Outcome(outcome)).map(Some)
     }
 
-    /// A receiver that fetches has taken everything up to a number.
-    pub fn taken(&mut self, at: Timestamp, subscription: Uuid, number: u64) -> Result<Vec<Written>, serde_json::Error> {
+    /// How many outcomes there will be if a receiver that fetches has taken everything up to a number.
+    pub fn to_be_taken(&self, subscription: Uuid, number: u64) -> usize {
+        let of_subscription = self.open.get(&subscription).into_iter().flat_map(HashMap::values);
+        of_subscription.filter(|open| (1..=number).contains(&open.number)).count()
+    }
+
+    /// A receiver that fetches has taken everything up to a number: the outcomes of the first so many.
+    pub fn taken(&mut self, at: Timestamp, subscription: Uuid, number: u64, limit: usize) -> Result<Vec<Written>, serde_json::Error> {
         let Some(of_subscription) = self.open.get_mut(&subscription) else { return Ok(Vec::new()) };
-        let mut taken: Vec<(u64, u32)> = Vec::new();
-        of_subscription.retain(|_, open| {
-            let is_taken = (1..=number).contains(&open.number);
-            if is_taken {
-                taken.push((open.intent, open.attempts + 1));
-            }
-            !is_taken
-        });
+        let is_taken = |open: &Open| (1..=number).contains(&open.number);
+        let mut taken: Vec<(u64, u32)> =
+            of_subscription.values().filter(|open| is_taken(open)).map(|open| (open.intent, open.attempts + 1)).collect();
         taken.sort_unstable();
+        taken.truncate(limit);
+        let last = taken.last().map_or(0, |(intent, _)| *intent);
+        of_subscription.retain(|_, open| !is_taken(open) || open.intent > last);
         let outcome = |(intent, attempt)| Entry::Outcome(Outcome { intent, attempt, how: How::Delivered, status: None });
         taken.into_iter().map(|taken| self.chain.append(at, outcome(taken))).collect()
     }
@@ -231,7 +257,7 @@ mod tests {
         log.iter().enumerate().for_each(|(offset, bytes)| memory.take(&verifier.take(offset as i64, bytes).unwrap()));
         let report = verifier.finish(None);
         assert_eq!(report.faults, []);
-        Book::behind(Chain::behind(controller, &report), memory)
+        Book::behind(Chain::behind(controller, &report, None), memory)
     }
 
     #[test]
@@ -278,12 +304,25 @@ mod tests {
                 .collect()
         };
         let no: Vec<u64> = Vec::new();
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2).unwrap()), [1, 2]);
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2).unwrap()), no);
-        assert_eq!(outcomes(book.taken(at(), Uuid::from_u128(1), 9).unwrap()), no);
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 9).unwrap()), [3]);
+        assert_eq!((book.to_be_taken(Uuid::nil(), 2), book.to_be_taken(Uuid::from_u128(1), 9)), (2, 0));
+        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2, 1).unwrap()), [1]);
+        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2, 9).unwrap()), [2]);
+        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2, 9).unwrap()), no);
+        assert_eq!(outcomes(book.taken(at(), Uuid::from_u128(1), 9, 9).unwrap()), no);
+        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 9, 9).unwrap()), [3]);
         // What is only remembered was shown to nobody in this life.
         let mut book = again(&log);
-        assert!(outcomes(book.taken(at(), Uuid::nil(), 9).unwrap()).is_empty());
+        assert!(outcomes(book.taken(at(), Uuid::nil(), 9, 9).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn what_is_never_told_of_is_forgotten_oldest_first() {
+        let (mut book, mut log) = (Book { open_max: 10, ..empty() }, Vec::new());
+        for number in 1..=11 {
+            intend(&mut book, &number.to_string(), number, "full", &mut log);
+        }
+        // The older half was written once more, the younger is known.
+        assert_eq!(intend(&mut book, "1", 1, "full", &mut log), (12, true));
+        assert_eq!(intend(&mut book, "11", 11, "full", &mut log), (11, false));
     }
 }

@@ -42,9 +42,13 @@ impl Chain {
         Self { controller, head: Head { number: 0, hash: String::new() }, unsigned: 0, since: None }
     }
 
-    /// Goes on where a verifier has found it to end.
-    pub fn behind(controller: Organisasjonsnummer, report: &Report) -> Self {
-        Self { controller, head: report.head.clone(), unsigned: report.unsigned, since: report.since }
+    /// Goes on where a verifier has found it to end; behind where it is known to have been, if it has lost its end: what is
+    /// missing then stays a gap for everyone who looks.
+    pub fn behind(controller: Organisasjonsnummer, report: &Report, known: Option<&Head>) -> Self {
+        match known.filter(|known| known.number > report.head.number) {
+            Some(known) => Self { controller, head: known.clone(), unsigned: 0, since: None },
+            None => Self { controller, head: report.head.clone(), unsigned: report.unsigned, since: report.since },
+        }
     }
 
     /// Where it stands.
@@ -173,6 +177,8 @@ pub struct Verifier {
     /// What is younger has not expired.
     kept_since: Timestamp,
     faults_max: usize,
+    /// Where it is known to have been.
+    known: Option<Head>,
     report: Report,
 }
 
@@ -181,7 +187,13 @@ impl Verifier {
     pub fn new(controller: Organisasjonsnummer, keys: Vec<PublicKey>, kept_since: Timestamp, faults_max: usize) -> Self {
         let head = Head { number: 0, hash: String::new() };
         let report = Report { first: None, head, checkpoints: 0, unsigned: 0, since: None, faults: Vec::new() };
-        Self { controller, keys, kept_since, faults_max, report }
+        Self { controller, keys, kept_since, faults_max, known: None, report }
+    }
+
+    /// Held against where the chain is known to have been: it passes there, or ends there.
+    pub fn past(mut self, known: Option<Head>) -> Self {
+        self.known = known;
+        self
     }
 
     /// Takes in the next record; gives it if it can be read.
@@ -228,13 +240,20 @@ impl Verifier {
             }
         }
         self.report.head = Head { number, hash: hash(bytes) };
+        if self.known.as_ref().is_some_and(|known| known.number == number && *known != self.report.head) {
+            self.fault(Fault::Broken { offset, number });
+        }
         Some(link)
     }
 
     /// What was found, with what the bridge says of its end.
     pub fn finish(mut self, head: Option<&Head>) -> Report {
+        let found = self.report.head.number;
         if let Some(head) = head.filter(|head| **head != self.report.head) {
-            self.fault(Fault::End { found: self.report.head.number, expected: head.number });
+            self.fault(Fault::End { found, expected: head.number });
+        }
+        if let Some(expected) = self.known.as_ref().map(|known| known.number).filter(|known| *known > found) {
+            self.fault(Fault::End { found, expected });
         }
         self.report
     }
@@ -304,7 +323,7 @@ mod tests {
         let (records, _) = written(&key);
         for cut in 1..records.len() {
             let controller = CONTROLLER.parse().unwrap();
-            let mut chain = Chain::behind(controller, &verified(&records[..cut], &key, 0, None));
+            let mut chain = Chain::behind(controller, &verified(&records[..cut], &key, 0, None), None);
             for (index, expected) in records.iter().enumerate().skip(cut) {
                 let second = at(index as i64);
                 let appended = if index % 4 == 3 { chain.checkpoint(second, &key) } else { chain.append(second, outcome(1)) };
@@ -342,6 +361,32 @@ mod tests {
         }
         // With a checkpoint left, a beginning that is gone too early is found as well.
         (1..RECORDS).for_each(|gone| faulty(&records[gone..], &format!("everything before record {gone} cut off")));
+    }
+
+    #[test]
+    fn what_was_known_of_a_chain_is_missed_and_stays_missed() {
+        let key = key(1);
+        let (records, _) = written(&key);
+        let controller = CONTROLLER.parse().unwrap();
+        let known = |number: usize| Head { number: number as u64, hash: hash(&records[number - 1]) };
+        let read = |records: &[Vec<u8>], known: Head| {
+            let mut verifier = Verifier::new(controller, vec![key.public()], at(0), 100).past(Some(known));
+            records.iter().enumerate().for_each(|(offset, bytes)| drop(verifier.take(offset as i64, bytes)));
+            verifier.finish(None)
+        };
+        for left in 0..records.len() {
+            let report = read(&records[..left], known(8));
+            assert_eq!(report.faults.is_empty(), left >= 8, "{left}: {:?}", report.faults);
+            // The chain that goes on from there, read by whoever knows nothing.
+            let mut chain = Chain::behind(controller, &report, Some(&known(8)));
+            let mut again = records[..left].to_vec();
+            again.extend((0..2).map(|second| chain.append(at(20 + second), outcome(1)).unwrap().1));
+            again.push(chain.checkpoint(at(30), &key).unwrap().1);
+            let faults = verified(&again, &key, 0, Some(chain.head())).faults;
+            assert_eq!(faults.is_empty(), left >= 8, "{left}: {faults:?}");
+        }
+        let other = Head { hash: known(7).hash, ..known(8) };
+        assert_eq!(read(&records, other).faults, [Fault::Broken { offset: 7, number: 8 }]);
     }
 
     #[test]

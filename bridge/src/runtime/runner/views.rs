@@ -48,7 +48,7 @@ impl Runner {
         if parcels.len() < limit {
             self.step(Input::Emptied(member));
         }
-        Some(Fetched { epoch, acknowledged, events, owed })
+        Some(Fetched { epoch, acknowledged, events, owed, put_off: false })
     }
 
     pub(super) fn status(&self, id: Uuid) -> Option<Value> {
