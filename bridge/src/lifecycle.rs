@@ -119,6 +119,7 @@ pub struct Bridge {
     config: BridgeConfig,
     connection: Connection,
     secrets: Secrets,
+    catalogue: &'static Catalogue,
 }
 
 impl Bridge {
@@ -127,7 +128,13 @@ impl Bridge {
         let failed = |source| BridgeError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, config, connection, secrets })
+        let catalogue = Catalogue::opened(config.latch());
+        Ok(Self { listener, address, config, connection, secrets, catalogue })
+    }
+
+    /// With event types of somebody's own.
+    pub fn with_catalogue(self, catalogue: &'static Catalogue) -> Self {
+        Self { catalogue, ..self }
     }
 
     /// Where the API listens.
@@ -149,7 +156,7 @@ impl Bridge {
             registry,
             telemetry: telemetry.clone(),
             trust,
-            catalogue: Catalogue::opened(self.config.latch()),
+            catalogue: self.catalogue,
             webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
             watch_list_uploads: Semaphore::new(self.config.watch_list_uploads_max),
@@ -163,7 +170,10 @@ impl Bridge {
         shared.obstacle.send_replace(Some("stopping".to_owned()));
         if let Some(ready) = shared.ready.get() {
             ready.subscriptions.drain().await;
-            shared.sockets.closed(Duration::from_millis(self.config.drain_timeout_ms)).await;
+            let drain_timeout = Duration::from_millis(self.config.drain_timeout_ms);
+            shared.sockets.closed(drain_timeout).await;
+            // One that is not vouched for at the end is at the next checkpoint.
+            let _ = tokio::time::timeout(drain_timeout, ready.disclosures.close()).await;
         }
         server_stop.cancel();
         let _ = tokio::time::timeout(Duration::from_millis(self.config.drain_timeout_ms), server).await;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use ryggrad_bridge_core::disclosure::{Entry, How, Intent, Link};
+use ryggrad_log::bench::delete_topics;
 use ryggrad_log::{Appender, Connection, read_to_end};
 use ryggrad_schemas::EncodedRecord;
 use ryggrad_tests::channels::{Client, Mood, Way};
@@ -160,6 +161,15 @@ async fn nothing_is_given_out_without_its_intent_though_the_bridge_is_killed() {
     let (code, out, errors) = ryggrad(&scenario, controller.token(), &["disclosures", "verify"]);
     assert_eq!(code, Some(5), "{out}{errors}");
     assert!(errors.contains("fault: record"), "{errors}");
+    bridge.stop().await;
+
+    // Somebody who can delete the topic does: the bridge knows that there were records.
+    delete_topics(&scenario.connection(), &[format!("ryggrad.disclosures.{CONTROLLER}")]).await.unwrap();
+    let mut bridge = scenario.bridge(&["--trial"]);
+    operator.ready().await;
+    let (code, out, errors) = ryggrad(&scenario, controller.token(), &["disclosures", "verify"]);
+    assert_eq!(code, Some(5), "{out}{errors}");
+    assert!(errors.contains("its beginning was cut off"), "{errors}");
     bridge.stop().await;
 }
 

@@ -17,6 +17,7 @@ pub mod filter;
 pub mod headers;
 pub mod hub;
 pub mod idempotency;
+pub mod letter_name;
 pub mod machine;
 pub mod matching;
 mod mixer;

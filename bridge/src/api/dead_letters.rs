@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use ryggrad_bridge_core::letter_name::LetterName;
 use ryggrad_bridge_core::rewind::{PLACE, Partition, parse_place};
 use ryggrad_bridge_core::settings::Order;
 use ryggrad_bridge_core::subscription::{Fault, Subscription};
@@ -21,19 +22,17 @@ use super::subscriptions::{not_held, own_posted, run_posted};
 use super::{Id, Shared};
 use crate::contract::{Contract, Operation};
 use crate::problem::{Code, Problem};
-use crate::subscriptions::{EventPlace, Selection, SetAside};
+use crate::subscriptions::Selection;
 
-const MEMBERS: [&str; 7] = ["topic", "partition", "offset", "key", "from", "to", "preview"];
+const MEMBERS: [&str; 8] = ["id", "topic", "partition", "offset", "key", "from", "to", "preview"];
 
-/// What was set aside, by topic, partition and offset; `next` leads on.
+/// What was set aside, in the order of ids; `next` leads on.
 pub async fn list(State(shared): State<Arc<Shared>>, caller: Caller, id: Id, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let ready = shared.ready()?;
     let subscription = own_posted(ready, caller, id).await?;
-    let page = Page::read(raw.as_deref(), read_name)?;
-    let mut all = ready.subscriptions.dead_letters(subscription.id).await;
-    all.sort_by_key(place);
-    let (shown, next) = page.cut(all, place);
-    Ok(Json(json!({"dead_letters": shown.iter().map(reference).collect::<Vec<_>>(), "next": next.as_ref().map(name)})))
+    let page = Page::read(raw.as_deref(), |text| text.parse::<LetterName>().ok())?;
+    let (shown, next) = page.cut(ready.subscriptions.dead_letters(subscription.id).await, |letter| letter.id.clone());
+    Ok(Json(json!({"dead_letters": shown, "next": next})))
 }
 
 /// Takes up again what was set aside: all of it, or one with what waits behind it.
@@ -68,7 +67,7 @@ pub async fn remove(
 ) -> Result<StatusCode, Problem> {
     let ready = shared.ready()?;
     let subscription = run_posted(ready, caller, id).await?;
-    let letter = path.ok().and_then(|Path(named)| read_name(named.get("letter")?));
+    let letter = path.ok().and_then(|Path(named)| named.get("letter")?.parse().ok());
     let absent = || Problem::not_found("dead letter");
     let selection = Selection { one: Some(letter.ok_or_else(absent)?), ..Selection::default() };
     if ready.subscriptions.discard(subscription.id, &selection).await > 0 { Ok(StatusCode::NO_CONTENT) } else { Err(absent()) }
@@ -94,16 +93,23 @@ fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
     let Value::Object(members) = body else {
         return Err(vec![Fault::new(
             "",
-            "the body is {} for all, or an object that selects: topic, partition and offset of one, or key, from, to",
+            "the body is {} for all, or an object that selects: id (or topic, partition and offset) of one, or key, from, to",
         )]);
     };
     let mut faults = Fault::unknown_in(members, &MEMBERS);
     let mut selection = Selection::default();
     if PLACE.iter().any(|name| members.contains_key(*name)) {
         let place = parse_place(members, "", &mut faults);
-        selection.one = place.map(|(Partition { topic, partition }, offset)| EventPlace { topic, partition, offset });
+        selection.one = place.map(|(Partition { topic, partition }, offset)| LetterName::Place { topic, partition, offset });
     }
     let mut wrong = |name: &str, detail: &str| faults.push(Fault::new(format!("/{name}"), detail));
+    if let Some(id) = members.get("id") {
+        let named = id.as_str().and_then(|text| text.parse().ok());
+        match named.filter(|_| selection.one.is_none()) {
+            Some(name) => selection.one = Some(name),
+            None => wrong("id", "is the id of a dead letter, as the list shows it, without topic, partition and offset"),
+        }
+    }
     if let Some(key) = members.get("key") {
         selection.key = key.as_str().map(str::to_owned);
         if selection.key.is_none() {
@@ -127,33 +133,16 @@ fn selection(body: &Value) -> Result<Selection, Vec<Fault>> {
     if faults.is_empty() { Ok(selection) } else { Err(faults) }
 }
 
-fn place(letter: &SetAside) -> EventPlace {
-    EventPlace { topic: letter.topic.clone(), partition: letter.partition, offset: letter.offset }
-}
-
-fn reference(letter: &SetAside) -> Value {
-    let mut shown = json!(letter);
-    shown["id"] = json!(name(&place(letter)));
-    shown
-}
-
-/// A place as one word. No topic's name holds a colon.
-fn name(EventPlace { topic, partition, offset }: &EventPlace) -> String {
-    format!("{topic}:{partition}:{offset}")
-}
-
-fn read_name(text: &str) -> Option<EventPlace> {
-    let (rest, offset) = text.rsplit_once(':')?;
-    let (topic, partition) = rest.rsplit_once(':')?;
-    Some(EventPlace { topic: topic.to_owned(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
-}
-
 /// What these calls promise.
 pub fn describe(contract: &mut Contract) {
     let path = "/v1/subscriptions/{id}/dead-letters";
     let operation = |method, path, id, summary| Operation::new(method, path, id, "deliveries", summary).refuses(&[Code::Channel]);
     let list = operation("get", path, "listDeadLetters", "Lists what was set aside: references, never copies");
-    contract.add(list.pages().answers(200, "A page of them, by topic, partition and offset.", "DeadLetters"));
+    contract.add(list.pages().answers(
+        200,
+        "A page of them, in the order of their ids. What is not for everyone has no partition and offset.",
+        "DeadLetters",
+    ));
     let redrive =
         operation("post", "/v1/subscriptions/{id}/dead-letters/redrive", "redriveDeadLetters", "Takes up again what was set aside");
     contract.add(redrive.takes("DeadLetterSelection").answers(200, "How many there were, or are.", "Redriven").refuses(&[Code::Stopped]));
@@ -173,24 +162,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_one_word_and_back() {
-        let place = EventPlace { topic: "grunndata.virksomhet.v1".to_owned(), partition: 3, offset: 17 };
-        assert_eq!(name(&place), "grunndata.virksomhet.v1:3:17");
-        assert_eq!(read_name(&name(&place)), Some(place));
-        for text in ["", "a", "a:1", "a:x:1", "a:1:", "a:1:99999999999999999999"] {
-            assert_eq!(read_name(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn all_or_one_are_selected_and_every_wrong_field_is_named() {
-        let one = Selection { one: Some(EventPlace { topic: "t".to_owned(), partition: 0, offset: 9 }), ..Selection::default() };
+        let one = Selection { one: Some(LetterName::Place { topic: "t".to_owned(), partition: 0, offset: 9 }), ..Selection::default() };
         let time = "2026-01-31T08:00:00Z";
         let some = Selection { key: Some("k".to_owned()), from: time.parse().ok(), preview: true, ..Selection::default() };
         for (body, expected) in [
             (json!({}), Ok(Selection::default())),
             (json!({"key": "k", "from": time, "preview": true}), Ok(some)),
-            (json!({"topic": "t", "partition": 0, "offset": 9.0}), Ok(one)),
+            (json!({"topic": "t", "partition": 0, "offset": 9.0}), Ok(one.clone())),
+            (json!({"id": "t:0:9"}), Ok(one)),
+            (json!({"id": "t:0:9", "topic": "t", "partition": 0, "offset": 9}), Err(vec!["/id"])),
+            (json!({"id": "t"}), Err(vec!["/id"])),
             (json!([]), Err(vec![""])),
             (json!({"topic": "t", "offset": "9", "x": 1}), Err(vec!["/x", "/partition", "/offset"])),
             (json!({"key": 1, "from": "x", "to": 1, "preview": 1}), Err(vec!["/key", "/from", "/to", "/preview"])),

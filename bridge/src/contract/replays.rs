@@ -23,12 +23,14 @@ fn point() -> Value {
 
 /// What a selection of what was set aside is made of: one place, or a key and times.
 fn selection() -> Value {
-    let more = json!({"key": text(), "from": time(), "to": time(), "preview": {"type": "boolean", "default": false}});
+    let id = json!({"type": "string", "pattern": "^[^:]+:[0-9]{1,9}:[0-9]{1,18}$|^[^:]+:[0-9a-f]{32}$"});
+    let more = json!({"id": id, "key": text(), "from": time(), "to": time(), "preview": {"type": "boolean", "default": false}});
     let mut shape = place();
     if let (Some(Value::Object(properties)), Value::Object(more)) = (shape.get_mut("properties"), more) {
         properties.extend(more);
     }
     shape["required"] = json!([]);
+    shape["not"] = json!({"required": ["id", "topic"]});
     let together = json!(["topic", "partition", "offset"]);
     shape["dependentRequired"] = json!({"topic": together, "partition": together, "offset": together});
     shape

@@ -80,8 +80,9 @@ pub fn all(problem_types: Vec<String>) -> Value {
         "outcome": {"enum": ["delivered", "gone", "hopeless", "throttled", "failed", "withheld"]},
         "http_status": {"type": ["integer", "null"], "minimum": 100, "maximum": 599}, "latency_ms": count(), "error": {"type": ["string", "null"]},
     }));
+    let maybe_count = json!({"type": ["integer", "null"], "minimum": 0});
     let dead_letter = whole(json!({
-        "id": text(), "topic": text(), "partition": count(), "offset": count(), "number": count(), "reason": text(), "parked": {"type": "boolean"},
+        "id": text(), "topic": text(), "partition": maybe_count, "offset": maybe_count, "number": count(), "reason": text(), "parked": {"type": "boolean"},
         "at": time(),
     }));
     let problem = object(

@@ -16,6 +16,7 @@ use ryggrad_schemas::catalogue::{Cleanup, Timestamp as Clock, Topic};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, KeptHead};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{Desk, NotRecorded, UNACKNOWLEDGED_MAX};
@@ -136,6 +137,18 @@ impl Keeper {
         Ok(Self { desk, controller, topic, line, state: Mutex::new(State { book, signed_at: Instant::now() }) })
     }
 
+    /// Vouches for everything so far; kept when it returns.
+    pub(super) async fn close(&self) {
+        let signed = {
+            let mut state = self.state();
+            if state.book.chain().unsigned() > 0 { self.sign(&mut state) } else { None }
+        };
+        if let Some(signed) = signed {
+            // What it could not keep it has said.
+            let _ = signed.await;
+        }
+    }
+
     fn sign_in_time(&self) {
         let mut state = self.state();
         if state.signed_at.elapsed() >= CHECKPOINT_EVERY && state.book.chain().unsigned() > 0 {
@@ -203,22 +216,22 @@ impl Keeper {
         Ok(head)
     }
 
-    fn sign(&self, state: &mut State) {
+    /// What it tells of ends when it is kept where the chain stands.
+    fn sign(&self, state: &mut State) -> Option<JoinHandle<()>> {
         state.signed_at = Instant::now();
-        let Ok(written) = state.book.checkpoint(Timestamp::now(), &self.desk.signing_key) else { return };
+        let written = state.book.checkpoint(Timestamp::now(), &self.desk.signing_key).ok()?;
         let (tell, told) = oneshot::channel();
-        if self.enqueue(written, Some(tell), None).is_ok() {
-            let kept = KeptHead { controller: self.controller, head: state.book.chain().head().clone(), at_ms: now_ms() };
-            let desk = Arc::clone(&self.desk);
-            // Never ahead of the topic: what is kept is missed where it is not found.
-            tokio::spawn(async move {
-                if told.await.is_ok()
-                    && let Err(error) = desk.writer.commit(vec![Change::KeepHead(kept)]).await
-                {
-                    tracing::warn!(%error, "where the records of disclosures stand was not kept; the next checkpoint tries again");
-                }
-            });
-        }
+        self.enqueue(written, Some(tell), None).ok()?;
+        let kept = KeptHead { controller: self.controller, head: state.book.chain().head().clone(), at_ms: now_ms() };
+        let desk = Arc::clone(&self.desk);
+        // Never ahead of the topic: what is kept is missed where it is not found.
+        Some(tokio::spawn(async move {
+            if told.await.is_ok()
+                && let Err(error) = desk.writer.commit(vec![Change::KeepHead(kept)]).await
+            {
+                tracing::warn!(%error, "where the records of disclosures stand was not kept; the next checkpoint tries again");
+            }
+        }))
     }
 
     fn send(&self, state: &mut State, written: Written, told: Option<oneshot::Sender<()>>, room: Option<Room>) -> Result<(), NotRecorded> {

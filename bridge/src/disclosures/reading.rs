@@ -79,7 +79,8 @@ impl Search {
 impl Disclosures {
     /// Whether there are records of a controller's.
     pub async fn has(&self, controller: Organisasjonsnummer) -> Result<bool, NotRecorded> {
-        Ok(topics::list(&self.desk.connection).await?.contains_key(&topic_of(controller)))
+        // There were, if they have gone from Kafka.
+        Ok(self.desk.store.head(controller)?.is_some() || topics::list(&self.desk.connection).await?.contains_key(&topic_of(controller)))
     }
 
     /// What was disclosed, as asked; the look itself is recorded first.
@@ -103,7 +104,9 @@ impl Disclosures {
         let head = self.look(controller, reading).await?;
         let retention = SignedDuration::from_millis(self.desk.retention_ms(controller).await?);
         let kept_since = Timestamp::now().checked_sub(retention).unwrap_or(Timestamp::MIN);
-        let verifier = Verifier::new(controller, vec![self.desk.signing_key.public()], kept_since, FAULTS_MAX);
+        let known = self.desk.store.head(controller)?.filter(|known| known.at_ms >= kept_since.as_millisecond());
+        let verifier =
+            Verifier::new(controller, vec![self.desk.signing_key.public()], kept_since, FAULTS_MAX).past(known.map(|known| known.head));
         let last = head.number;
         // What was written since is another look's.
         let (verifier, _) = scan(&self.desk.connection, &topic_of(controller), (verifier, false), move |(verifier, is_done), record| {

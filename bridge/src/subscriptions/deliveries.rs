@@ -3,8 +3,9 @@
 //!
 //! Must never decide anything: the engine does, and says so here.
 
-use ryggrad_bridge_core::cursor::{LaneKey, Place};
+use ryggrad_bridge_core::cursor::LaneKey;
 use ryggrad_bridge_core::disclosure::How;
+use ryggrad_bridge_core::letter_name::LetterName;
 use ryggrad_bridge_core::machine::DeadLetter;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -19,12 +20,14 @@ use crate::runtime::{Letters, Owed, topic_name, word};
 /// A delivery that was set aside: a reference, never a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SetAside {
+    /// Its name.
+    pub id: LetterName,
     /// The topic that holds the event.
     pub topic: String,
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset there.
-    pub offset: i64,
+    /// Its partition; none where the topic is not for everyone.
+    pub partition: Option<i32>,
+    /// Its offset there; likewise.
+    pub offset: Option<i64>,
     /// The number that it had.
     pub number: u64,
     /// How its last attempt ended, in a word.
@@ -35,22 +38,11 @@ pub struct SetAside {
     pub at: jiff::Timestamp,
 }
 
-/// Where a delivery that was set aside is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventPlace {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The offset.
-    pub offset: i64,
-}
-
 /// Which of the deliveries that were set aside: those that every part takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
     /// Only this one, with what waits behind it.
-    pub one: Option<EventPlace>,
+    pub one: Option<LetterName>,
     /// Only of this key.
     pub key: Option<String>,
     /// Only what was set aside at this time or later.
@@ -119,16 +111,17 @@ impl Subscriptions {
         self.engine.available(id).await
     }
 
-    /// What was set aside, by topic, partition and offset.
+    /// What was set aside, in the order of names.
     pub async fn dead_letters(&self, id: Uuid) -> Vec<SetAside> {
-        let mut letters = self.engine.dead_letters(id).await;
-        letters.sort_unstable_by_key(|(letter, _)| (letter.place, letter.offset));
-        letters.iter().map(|(letter, at_ms)| self.set_aside(letter, *at_ms)).collect()
+        let letters = self.engine.dead_letters(id).await;
+        let mut letters: Vec<SetAside> = letters.iter().map(|(letter, at_ms)| self.set_aside(id, letter, *at_ms)).collect();
+        letters.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        letters
     }
 
     /// Takes up again what was set aside; how many there were.
     pub async fn redrive(&self, id: Uuid, selection: &Selection) -> usize {
-        match self.letters(selection) {
+        match self.letters(id, selection).await {
             Some(letters) => self.engine.redrive(id, letters).await,
             None => 0,
         }
@@ -136,17 +129,21 @@ impl Subscriptions {
 
     /// Forgets what was set aside, for good; how many there were.
     pub async fn discard(&self, id: Uuid, selection: &Selection) -> usize {
-        match self.letters(selection) {
+        match self.letters(id, selection).await {
             Some(letters) => self.engine.discard(id, letters).await,
             None => 0,
         }
     }
 
     /// In the engine's words; `None` if it can mean nothing.
-    fn letters(&self, selection: &Selection) -> Option<Letters> {
+    async fn letters(&self, id: Uuid, selection: &Selection) -> Option<Letters> {
         let ms = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
         let one = match &selection.one {
-            Some(place) => Some((self.place_of(place)?, place.offset)),
+            Some(name) => {
+                let letters = self.engine.dead_letters(id).await;
+                let named = letters.iter().find(|(letter, _)| self.name(id, letter) == *name);
+                Some(named.map(|(letter, _)| (letter.place, letter.offset))?)
+            }
             None => None,
         };
         let at_ms = selection.from.map_or(0, ms)..selection.to.map_or(u64::MAX, ms);
@@ -158,16 +155,25 @@ impl Subscriptions {
         self.engine.attempts(id).await
     }
 
-    fn place_of(&self, place: &EventPlace) -> Option<Place> {
-        Some(Place { topic: self.context.catalogue.topic(&place.topic)?.id, partition: place.partition })
+    /// An offset of a topic that is not for everyone would tell of what else there is in it.
+    fn name(&self, id: Uuid, letter: &DeadLetter) -> LetterName {
+        let (topic, partition, offset) = (topic_name(self.context.catalogue, letter.place.topic), letter.place.partition, letter.offset);
+        if self.context.catalogue.is_protected(topic) {
+            self.word_key.name(id, topic, partition, offset)
+        } else {
+            LetterName::Place { topic: topic.to_owned(), partition, offset }
+        }
     }
 
-    fn set_aside(&self, letter: &DeadLetter, at_ms: u64) -> SetAside {
+    fn set_aside(&self, id: Uuid, letter: &DeadLetter, at_ms: u64) -> SetAside {
         let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+        let (id, topic) = (self.name(id, letter), topic_name(self.context.catalogue, letter.place.topic).to_owned());
+        let is_shown = matches!(id, LetterName::Place { .. });
         SetAside {
-            topic: topic_name(self.context.catalogue, letter.place.topic).to_owned(),
-            partition: letter.place.partition,
-            offset: letter.offset,
+            id,
+            topic,
+            partition: is_shown.then_some(letter.place.partition),
+            offset: is_shown.then_some(letter.offset),
             number: letter.number,
             reason: word(letter.outcome),
             parked: letter.parked,

@@ -22,6 +22,7 @@ use std::time::Duration;
 use ryggrad_bridge_core::access::{Caller, Sight};
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::idempotency::is_repeated;
+use ryggrad_bridge_core::letter_name::WordKey;
 use ryggrad_bridge_core::machine::Mode;
 use ryggrad_bridge_core::patch::Patch;
 use ryggrad_bridge_core::pull_cursor::CursorKey;
@@ -40,7 +41,7 @@ use crate::access::{Access, Hold};
 use crate::facts::Facts;
 use crate::runtime::{Context, Engine, Running};
 use crate::watch_lists::WatchLists;
-pub use deliveries::{EventPlace, Fetched, Selection, SetAside, of_attempt};
+pub use deliveries::{Fetched, Selection, of_attempt};
 use pace::Pace;
 pub use replays::Replays;
 use strongbox::Strongbox;
@@ -89,6 +90,7 @@ pub struct Subscriptions {
     replays: Replays,
     strongbox: Strongbox,
     cursor_key: CursorKey,
+    word_key: WordKey,
     context: Arc<Context>,
     engine: Engine,
     watch_lists: Arc<WatchLists>,
@@ -121,6 +123,7 @@ impl Subscriptions {
             facts,
             replays,
             cursor_key: CursorKey::new(&seal.derive("pull cursors")),
+            word_key: WordKey::new(&seal.derive("names of dead letters")),
             strongbox: Strongbox::new(seal),
             engine,
             watch_lists,

@@ -190,7 +190,7 @@ impl Verifier {
         Self { controller, keys, kept_since, faults_max, known: None, report }
     }
 
-    /// Held against where the chain is known to have been: it passes there, or ends there.
+    /// Held against where the chain is known to have been, and what has not expired: it passes there, or ends there.
     pub fn past(mut self, known: Option<Head>) -> Self {
         self.known = known;
         self
@@ -252,8 +252,14 @@ impl Verifier {
         if let Some(head) = head.filter(|head| **head != self.report.head) {
             self.fault(Fault::End { found, expected: head.number });
         }
-        if let Some(expected) = self.known.as_ref().map(|known| known.number).filter(|known| *known > found) {
-            self.fault(Fault::End { found, expected });
+        match self.known.as_ref().map(|known| known.number) {
+            Some(expected) if expected > found => self.fault(Fault::End { found, expected }),
+            Some(known) => {
+                if let Some(first) = self.report.first.filter(|first| *first > known) {
+                    self.fault(Fault::Beginning { first });
+                }
+            }
+            None => {}
         }
         self.report
     }
@@ -385,6 +391,7 @@ mod tests {
             let faults = verified(&again, &key, 0, Some(chain.head())).faults;
             assert_eq!(faults.is_empty(), left >= 8, "{left}: {faults:?}");
         }
+        assert_eq!(read(&records[8..10], known(8)).faults, [Fault::Beginning { first: 9 }]);
         let other = Head { hash: known(7).hash, ..known(8) };
         assert_eq!(read(&records, other).faults, [Fault::Broken { offset: 7, number: 8 }]);
     }

@@ -14,6 +14,7 @@ use ryggrad_log::access_control::AccessControl;
 use ryggrad_log::topics::{self, State};
 use ryggrad_log::{AuthorityError, Connection, LocalAuthority};
 use ryggrad_schemas::Catalogue;
+use ryggrad_schemas::catalogue::{Latch, Topic};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ impl Plan {
         let members = bridge.list(&["v1", "members"], "members").await?.into_iter().map(member).collect::<anyhow::Result<Vec<_>>>()?;
         let delegations = bridge.list(&["v1", "delegations"], "delegations").await?;
         let delegations = delegations.into_iter().map(delegation).collect::<anyhow::Result<Vec<_>>>()?;
-        let states = topics::check(connection, &catalogue.topics).await?;
+        let states = topics::check(connection, to_be_made()).await?;
         let outlets: Vec<Outlet> = topics::list(connection).await?.keys().filter_map(|topic| Outlet::named(topic)).collect();
         let parties = Parties { members: &members, delegations: &delegations, outlets: &outlets };
         let quota = Quota { consumer_byte_rate: limits.consumer_byte_rate, request_percentage: limits.request_percentage };
@@ -176,11 +177,16 @@ impl Plan {
     }
 
     async fn carry_out(&self, connection: &Connection, replication: i32) -> anyhow::Result<()> {
-        let made = topics::ensure(connection, &Catalogue::built_in().topics, replication).await?;
+        let made = topics::ensure(connection, to_be_made(), replication).await?;
         AccessControl::connect(connection).await?.apply(&self.changes).await?;
         note(format!("{} topics made, {} rights and quotas changed.", made.len(), self.changes.len()));
         Ok(())
     }
+}
+
+/// Topics that are in every installation. What is not for everyone has one once its bridge is let to open it, and makes it.
+fn to_be_made() -> &'static [Topic] {
+    &Catalogue::opened(Latch::Shut).topics
 }
 
 fn row(change: &Change) -> Vec<String> {

@@ -15,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::bare_client::{Load, Message, post_all, post_all_by_channel, post_all_by_socket};
+use super::decided::{self, Wanted};
 use super::ground::Ground;
 use super::population::Population;
 use super::receiver::{Received, Receiver};
@@ -35,6 +36,7 @@ EXAMPLES
   ./ryggrad bench deliver                              10 subscriptions, five rounds of 20000 events
   ./ryggrad bench deliver --subscriptions 1            what is shared by nobody
   ./ryggrad bench deliver --events 5000 --runs 3       quicker, less certain
+  ./ryggrad bench deliver --decided                    what decisions and records of disclosures cost
 
 WHAT IS COMPARED
   Ryggrad   a real bridge with its default settings and new subscriptions from the beginning of a
@@ -56,6 +58,11 @@ WHAT IS COMPARED
   It always starts a broker of its own: the bridge delivers the catalogue's topics only, and
   invented events must never enter a real one.
 
+WITH --decided
+  The same measurements, of patients whom the receiver follows, three times by the same bridge: as events for everyone,
+  where there is nothing to decide but that; as such fetched by a supplier, whose delegation is looked at for every event;
+  and as health data, where relation, grant and blocks are, and every disclosure is recorded before and after.
+
 WHAT LIMITS IT
   CPU for each delivery: rendering, signing and the HTTP exchange. Broker and receiver share the
   machine.")]
@@ -69,6 +76,9 @@ pub struct DeliverArgs {
     /// Measured rounds, after three to warm up
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// What the decision and the records of disclosures cost, instead
+    #[arg(long)]
+    decided: bool,
     /// Folder with Kafka's jars
     #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
     jars: Option<PathBuf>,
@@ -77,6 +87,10 @@ pub struct DeliverArgs {
 /// Measures and prints.
 pub async fn run(args: DeliverArgs) -> anyhow::Result<()> {
     let ground = Ground::open(None, args.jars.as_ref()).await?;
+    if args.decided {
+        let (events, subscriptions) = (usize::try_from(args.events)?, usize::try_from(args.subscriptions)?);
+        return decided::run(ground, Wanted { events, subscriptions, warm_up_runs: WARM_UP_RUNS, runs: args.runs }).await;
+    }
     let secret = Secret::from_bytes(rand::random::<[u8; 32]>().to_vec())?;
     let messages = Arc::new(publish(&ground, usize::try_from(args.events)?, &secret).await?);
     let (bytes, times) = (messages.iter().map(|message| message.body.len() as u64).sum::<u64>(), usize::try_from(args.subscriptions)?);

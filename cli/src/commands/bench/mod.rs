@@ -7,6 +7,7 @@
 mod backlog;
 mod bare_client;
 mod child_bridge;
+mod decided;
 mod deliver;
 mod detect;
 mod dump_source;

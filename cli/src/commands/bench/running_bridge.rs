@@ -4,11 +4,13 @@
 //! anything but the benchmark.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ryggrad_bridge::BridgeConfig;
+use ryggrad_schemas::Catalogue;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,13 +21,15 @@ use crate::settings::Settings;
 use crate::{client, keys};
 
 /// A synthetic number.
-const ORGANISATION: &str = "312345676";
+pub const ORGANISATION: &str = "312345676";
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls to the API at the same time.
 const CALLS_MAX: usize = 16;
 
 /// A bridge's API, as one organisation sees it.
 pub struct Api {
+    base: String,
+    operator: Arc<client::Bridge>,
     client: client::Bridge,
     token: client::Token,
 }
@@ -41,9 +45,29 @@ impl Api {
             ensure!(Instant::now() < deadline, "the bridge does not get ready: {error}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let issued = operator.post(&["v1", "tokens"], Some(&json!({"organisation": ORGANISATION}))).await?;
+        Self::issued(base.to_owned(), Arc::new(operator), &json!({"organisation": ORGANISATION})).await
+    }
+
+    async fn issued(base: String, operator: Arc<client::Bridge>, wish: &Value) -> anyhow::Result<Self> {
+        let issued = operator.post(&["v1", "tokens"], Some(wish)).await?;
         let token: client::Token = text(&issued, "token")?.parse()?;
-        Ok(Self { client: client::Bridge::new(base, token.clone())?, token })
+        Ok(Self { client: client::Bridge::new(&base, token.clone())?, base, operator, token })
+    }
+
+    /// The same bridge, as somebody else sees it.
+    pub async fn acting(&self, wish: Value) -> anyhow::Result<Self> {
+        Self::issued(self.base.clone(), Arc::clone(&self.operator), &wish).await
+    }
+
+    /// What the operator can do.
+    pub fn operator(&self) -> &client::Bridge {
+        &self.operator
+    }
+
+    /// Makes a fact.
+    pub async fn make(&self, kind: &str, fact: &Value) -> anyhow::Result<()> {
+        self.client.post(&["v1", kind], Some(fact)).await?;
+        Ok(())
     }
 
     /// The organisation's token.
@@ -85,12 +109,24 @@ pub struct RunningBridge {
 impl RunningBridge {
     /// Starts it and waits until it is ready. `adjust` sets what differs from the defaults.
     pub async fn start(ground: &Ground, adjust: impl FnOnce(&mut BridgeConfig)) -> anyhow::Result<Self> {
+        Self::start_with(ground, None, adjust).await
+    }
+
+    /// Starts it with a catalogue of its own.
+    pub async fn start_with(
+        ground: &Ground,
+        catalogue: Option<&'static Catalogue>,
+        adjust: impl FnOnce(&mut BridgeConfig),
+    ) -> anyhow::Result<Self> {
         let mut settings = Settings::within(&ground.folder().join("bridge"));
         settings.kafka = ground.connection().clone();
         settings.bridge.listen.set_port(0);
         settings.bridge.development_egress = true;
         adjust(&mut settings.bridge);
-        let bridge = bridge::bind(&settings).await?;
+        let mut bridge = bridge::bind(&settings).await?;
+        if let Some(catalogue) = catalogue {
+            bridge = bridge.with_catalogue(catalogue);
+        }
         let base = format!("http://{}", bridge.address());
         let stop = CancellationToken::new();
         let task = tokio::spawn(bridge.run(stop.clone()));

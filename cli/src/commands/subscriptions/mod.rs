@@ -8,6 +8,7 @@ mod rewind;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
+use ryggrad_bridge_core::letter_name::LetterName;
 use ryggrad_consumers::duration_ms;
 use serde_json::{Map, Value, json};
 
@@ -196,12 +197,8 @@ fn seconds(text: &str) -> Result<i64, String> {
 }
 
 fn letter(text: &str) -> Result<Value, String> {
-    let parsed = || {
-        let (rest, offset) = text.rsplit_once(':')?;
-        let (topic, partition) = rest.rsplit_once(':')?;
-        Some(json!({"topic": topic, "partition": partition.parse::<i32>().ok()?, "offset": offset.parse::<i64>().ok()?}))
-    };
-    parsed().ok_or_else(|| "use TOPIC:PARTITION:OFFSET, as dead-letters shows it".to_owned())
+    let named = text.parse::<LetterName>().map(|name| json!({"id": name}));
+    named.map_err(|_| "use an id, as dead-letters shows it".to_owned())
 }
 
 /// Runs the command.
@@ -410,10 +407,7 @@ mod tests {
     fn a_dead_letter_is_named_as_it_is_shown() {
         for (line, expected) in [
             ("x redrive s1", Ok(None)),
-            (
-                "x redrive s1 grunndata.virksomhet.v1:3:17",
-                Ok(Some(json!({"topic": "grunndata.virksomhet.v1", "partition": 3, "offset": 17}))),
-            ),
+            ("x redrive s1 grunndata.virksomhet.v1:3:17", Ok(Some(json!({"id": "grunndata.virksomhet.v1:3:17"})))),
             ("x redrive s1 17", Err(2)),
             ("x rotate-secret s1 --overlap never", Err(2)),
         ] {
