@@ -1,6 +1,7 @@
 //! Settings of the bridge. Unknown keys are errors; every limit has its unit in its name.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -133,6 +134,10 @@ pub struct BridgeConfig {
     pub idempotency_keys_per_organisation_max: usize,
     /// Idempotency keys in all.
     pub idempotency_keys_max: usize,
+    /// Requests a second of one organisation, or of a supplier for all that it acts for.
+    pub organisation_requests_per_s_max: NonZeroU32,
+    /// Of these, how many may come at once after a rest.
+    pub organisation_requests_at_once_max: NonZeroU32,
     /// Bytes of a request to the API.
     pub request_bytes_max: usize,
     /// How long a call to Kafka may take before it is given up.
@@ -202,6 +207,8 @@ impl Default for BridgeConfig {
             removed_keys_max: 1_000_000,
             idempotency_keys_per_organisation_max: 10_000,
             idempotency_keys_max: 100_000,
+            organisation_requests_per_s_max: NonZeroU32::MIN.saturating_add(999),
+            organisation_requests_at_once_max: NonZeroU32::MIN.saturating_add(4_999),
             request_bytes_max: 64 * 1024,
             kafka_timeout_ms: 10_000,
             drain_timeout_ms: 5_000,

@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::{self, Access, Decisions, Departures, Holds};
 use crate::answers::Answers;
-use crate::api::{Ready, Shared, router};
+use crate::api::{Ready, RequestQuota, Shared, router};
 use crate::channel::tls::InvalidTls;
 use crate::channel::webhook::{NoClient, Webhook};
 use crate::config::BridgeConfig;
@@ -157,6 +157,7 @@ impl Bridge {
             telemetry: telemetry.clone(),
             trust,
             catalogue: self.catalogue,
+            quota: RequestQuota::new(self.config.organisation_requests_per_s_max, self.config.organisation_requests_at_once_max),
             webhook_keys: vec![self.secrets.signing_key.public()],
             ready: OnceLock::new(),
             watch_list_uploads: Semaphore::new(self.config.watch_list_uploads_max),

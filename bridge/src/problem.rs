@@ -51,13 +51,15 @@ pub enum Code {
     Upgrade,
     /// Once a second is enough.
     TooSoon,
+    /// Too many requests of one organisation.
+    TooMany,
     /// Not now.
     Unavailable,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Cursor,
         Self::Unauthorised,
         Self::Forbidden,
@@ -76,6 +78,7 @@ impl Code {
         Self::KeyReused,
         Self::Upgrade,
         Self::TooSoon,
+        Self::TooMany,
         Self::Unavailable,
     ];
 
@@ -100,6 +103,7 @@ impl Code {
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "This key belongs to another request"),
             Self::Upgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade", "This address speaks WebSocket"),
             Self::TooSoon => (StatusCode::TOO_MANY_REQUESTS, "too-soon", "That was done just now"),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many", "These are too many requests"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The bridge cannot do that right now"),
         }
     }
@@ -310,6 +314,13 @@ impl Problem {
         let detail = "an endpoint is called by hand once a second at most";
         let problem = Self::new(Code::TooSoon, detail);
         Self { retry_after_s: Some(1), ..problem }
+    }
+
+    /// 429: an organisation has used up what it has of requests.
+    pub fn too_many(retry_after_s: u16) -> Self {
+        let problem =
+            Self::new(Code::TooMany, "your organisation calls more often than it may; wait, ask for more at once, or let events be posted");
+        Self { retry_after_s: Some(retry_after_s), ..problem }
     }
 
     /// 503: not now.

@@ -98,6 +98,8 @@ pub struct Telemetry {
     pub connections: Gauge,
     /// Connections that found no place.
     pub connections_refused: Counter,
+    /// Requests of organisations that had made too many; the limit is `organisation_requests_per_s_max`.
+    pub requests_refused: Counter,
     /// Connections that did not come to an understanding about TLS in time.
     pub handshakes_failed: Counter,
     /// Certificates that were replaced on disk and taken up.
@@ -164,6 +166,7 @@ impl Telemetry {
             subscriptions_held: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            requests_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             certificates_taken_up: Counter::default(),
             certificates_refused: Counter::default(),
@@ -217,6 +220,7 @@ impl Telemetry {
         bridge.register("subscriptions_running", "Running subscriptions", metrics.subscriptions.clone());
         bridge.register("subscriptions_held", "Subscriptions of whoever is stopped", metrics.subscriptions_held.clone());
         bridge.register("connections", "Open connections of callers", metrics.connections.clone());
+        bridge.register("requests_refused", "Requests of organisations that had made too many", metrics.requests_refused.clone());
         bridge.register("connections_refused", "Connections that found no place", metrics.connections_refused.clone());
         bridge.register("handshakes_failed", "TLS handshakes that failed", metrics.handshakes_failed.clone());
         bridge.register("certificates_taken_up", "Replaced certificates that were taken up", metrics.certificates_taken_up.clone());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use ryggrad_tests::bridge::Caller;
 use ryggrad_tests::process::{Process, command, free_port};
 use ryggrad_tests::scenario::Scenario;
 use ryggrad_tests::wait;
@@ -144,5 +145,35 @@ async fn nobody_keeps_the_bridge_waiting_or_takes_every_place() {
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("within 500 ms"), "{answer}");
     let metrics = subscriber.raw(reqwest::Method::GET, "/metrics", &[], "").await.text;
     assert!(metrics.lines().any(|line| line == "ryggrad_bridge_connections_refused_total 1"), "{metrics}");
+    assert_eq!(bridge.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_that_asks_too_much_waits_and_nobody_else_does() {
+    let scenario = Scenario::start().await;
+    let mut bridge = with_settings(&scenario, "[bridge]\norganisation_requests_per_s_max = 1\norganisation_requests_at_once_max = 20\n");
+    let (busy, other, operator) =
+        (scenario.subscriber("312345676").await, scenario.subscriber("310000019").await, scenario.operator().await);
+    let ask = async |caller: &Caller| {
+        let authorization = format!("Bearer {}", caller.token());
+        caller.raw(reqwest::Method::GET, "/v1/subscriptions", &[("authorization", &authorization)], "").await
+    };
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = ask(&busy).await;
+        if answer.status != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a request is refused at last");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"), "{refused:?}");
+    assert!(refused.text.contains("urn:ryggrad:error:too-many"), "{refused:?}");
+    assert_eq!(ask(&other).await.status, 200);
+    for _ in 0..30 {
+        assert_eq!(operator.get("/v1/subscriptions").await.0, 200);
+    }
+    let metrics = operator.raw(reqwest::Method::GET, "/metrics", &[], "").await.text;
+    assert!(metrics.lines().any(|line| line == "ryggrad_bridge_requests_refused_total 1"), "{metrics}");
     assert_eq!(bridge.stop().await, Some(0));
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 const CALLERS: [&str; 8] = ["nobody", "subscribe", "publish", "audit", "operate", "subscribe+publish", "subscribe+operate", "the operator"];
 
 /// Method, path with ID for an id that nobody has, and what each caller gets.
-const ROUTES: [(&str, &str, [&str; 8]); 64] = [
+const ROUTES: [(&str, &str, [&str; 8]); 65] = [
     ("POST", "/v1/subscriptions", ["401", "422", "-subscribe", "-subscribe", "-subscribe", "422", "422", "no organisation"]),
     ("GET", "/v1/subscriptions", ["401", "200", "-subscribe", "-subscribe", "200", "200", "200", "200"]),
     ("GET", "/v1/subscriptions/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
@@ -75,6 +75,7 @@ const ROUTES: [(&str, &str, [&str; 8]); 64] = [
     ("GET", "/v1/blocks/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
     ("DELETE", "/v1/blocks/ID", ["401", "404", "-subscribe", "-subscribe", "404", "404", "404", "404"]),
     ("POST", "/v1/disclosures/search", ["401", "-audit", "-audit", "404", "-audit", "-audit", "-audit", "422"]),
+    ("POST", "/v1/disclosures/reveal", ["401", "-audit", "-audit", "404", "-audit", "-audit", "-audit", "422"]),
     ("POST", "/v1/disclosures/verify", ["401", "-audit", "-audit", "404", "-audit", "-audit", "-audit", "422"]),
     ("POST", "/v1/tokens", ["401", "-operate", "-operate", "-operate", "422", "-operate", "422", "422"]),
     ("GET", "/v1/tokens", ["401", "-operate", "-operate", "-operate", "200", "-operate", "200", "200"]),

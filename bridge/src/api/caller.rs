@@ -132,6 +132,12 @@ pub(super) async fn caller_of(
             }
         }
     };
+    if let Some(party) = caller.party.filter(|_| !caller.roles.has(Role::Operate)) {
+        shared.quota.take(party).map_err(|wait_s| {
+            shared.telemetry.requests_refused.inc();
+            Problem::too_many(wait_s)
+        })?;
+    }
     known.insert(caller.clone());
     Ok(caller)
 }

@@ -11,6 +11,7 @@ pub mod page;
 mod pull;
 mod query;
 mod replays;
+mod request_quota;
 mod rewind;
 mod secrets;
 mod sent;
@@ -56,6 +57,7 @@ use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
 use crate::trust::Trust;
 use crate::watch_lists::WatchLists;
+pub use request_quota::RequestQuota;
 
 /// What is there once the bridge has found Kafka and its facts.
 pub struct Ready {
@@ -87,6 +89,8 @@ pub struct Shared {
     pub catalogue: &'static Catalogue,
     /// Whose tokens count, if not the bridge's own.
     pub trust: Option<Arc<Trust>>,
+    /// How much each organisation may ask.
+    pub quota: RequestQuota,
     /// What receivers verify asymmetric signatures with.
     pub webhook_keys: Vec<PublicKey>,
     /// Set once; before that the API answers 503.
@@ -157,6 +161,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/blocks/{id}", get(access::show::<Blocks>).delete(access::delete::<Blocks>))
         .route("/v1/disclosures/search", post(disclosures::search))
         .route("/v1/disclosures/verify", post(disclosures::verify))
+        .route("/v1/disclosures/reveal", post(disclosures::reveal))
         .route("/v1/tokens", post(tokens::issue).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/healthz", get(async || "alive\n"))

@@ -145,5 +145,6 @@ pub fn shapes() -> Vec<(&'static str, Value)> {
             whole(json!({"disclosures": {"type": "array", "items": {"type": "object"}}, "next": {"type": ["string", "null"]}})),
         ),
         ("DisclosuresReport", whole(report)),
+        ("Revealed", whole(json!({"controller": organisation(), "recorded": count()}))),
     ]
 }

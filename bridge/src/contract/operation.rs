@@ -219,7 +219,7 @@ impl Operation {
     fn all_problems(&self) -> BTreeSet<Code> {
         let mut problems = self.problems.clone();
         if self.rule != Rule::Public {
-            problems.extend([Code::Unauthorised, Code::Forbidden, Code::Unavailable]);
+            problems.extend([Code::Unauthorised, Code::Forbidden, Code::TooMany, Code::Unavailable]);
         }
         if self.has_id() {
             problems.insert(Code::NotFound);

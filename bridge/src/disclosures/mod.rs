@@ -234,7 +234,7 @@ impl Disclosures {
     }
 
     /// Records a look; acknowledged when it returns, with where the chain stands then.
-    async fn look(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Head, NotRecorded> {
+    pub async fn look(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Head, NotRecorded> {
         let timeout = Duration::from_millis(self.desk.config.disclosure_timeout_ms);
         let looked = async { self.keeper(controller).await?.read(reading).await };
         tokio::time::timeout(timeout, looked).await.unwrap_or(Err(NotRecorded::Timeout))

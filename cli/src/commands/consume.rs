@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 
 use clap::Args as ClapArgs;
+use ryggrad_bridge_core::access::kafka_access::Outlet;
 use ryggrad_consumers::{Event, Filter, Item, Payload, Place, Point, Reader, Request, Undecodable, Until};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::Latch;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_schemas::virksomhet::Endringstype;
 use serde_json::{Value, json};
 
-use crate::client::{Interrupts, KafkaOptions, now_ms, rfc3339};
+use crate::client::{Interrupts, KafkaAndOperatorOptions, now_ms, rfc3339};
 use crate::exit::{Code, Stop};
 use crate::output::{self, Format, FormatOption, Output, note, printable};
 
@@ -33,6 +35,9 @@ EXAMPLES
 
   The story of one unit:
     ryggrad consume --key 312345676
+
+  Events of a patient at a controller, which only show what they hold to who says why; it is recorded:
+    ryggrad consume proeve.maaling.v1 --key pasient-1 --reveal 'feil i kurve, sak 4711' --controller 312345676
 
   How far each source has been read:
     ryggrad consume ryggrad.source-positions
@@ -75,10 +80,16 @@ pub struct Args {
     /// Wait for new events until interrupted.
     #[arg(short, long)]
     follow: bool,
+    /// Show what events of --controller hold that are not for everyone: why you look. The bridge records it first.
+    #[arg(long, value_name = "PURPOSE", requires = "controller")]
+    reveal: Option<String>,
+    /// Whose events --reveal shows.
+    #[arg(long, value_name = "NUMBER", requires = "reveal")]
+    controller: Option<Organisasjonsnummer>,
     #[command(flatten)]
     format: FormatOption,
     #[command(flatten)]
-    kafka: KafkaOptions,
+    options: KafkaAndOperatorOptions,
 }
 
 fn endringstype(text: &str) -> Result<Endringstype, String> {
@@ -88,14 +99,22 @@ fn endringstype(text: &str) -> Result<Endringstype, String> {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<Code> {
-    let connection = args.kafka.connection()?;
+    let connection = args.options.connection()?;
     let request = request(&args)?;
+    if let (Some(purpose), Some(controller)) = (&args.reveal, args.controller) {
+        let look = json!({"controller": controller, "purpose": purpose});
+        args.options.connect()?.post(&["v1", "disclosures", "reveal"], Some(&look)).await?;
+    }
+    let hides = Hides {
+        topic: Catalogue::built_in().is_protected(&request.topic) || Outlet::named(&request.topic).is_some(),
+        shown: args.controller,
+    };
     let mut interrupts = Interrupts::take()?;
     let mut reader = tokio::select! {
         reader = Reader::open(&connection, request, now_ms()) => reader?,
         () = interrupts.next() => return Ok(Code::Failure),
     };
-    let mut printer = Printer::new(Output::stdout(), args.format.format, args.follow)?;
+    let mut printer = Printer::new(Output::stdout(), args.format.format, args.follow, hides)?;
     let interrupted = loop {
         let item = tokio::select! {
             item = reader.next() => item,
@@ -156,7 +175,32 @@ fn topic(args: &Args) -> Result<String, Stop> {
     }
 }
 
+/// What stands where something is not shown: no event holds nothing.
+const HIDDEN: Payload = Payload::Json(Value::Null);
+
+/// Whose events show nothing but what is known of them anyway.
+struct Hides {
+    /// The topic is not for everyone.
+    topic: bool,
+    /// Whose events are shown all the same.
+    shown: Option<Organisasjonsnummer>,
+}
+
+impl Hides {
+    /// The event as it may be seen, and whether something is missing.
+    fn of(&self, mut event: Event) -> (Event, bool) {
+        let controller = event.attributes.as_ref().and_then(|attributes| attributes.extensions.get("controller")?.parse().ok());
+        let hidden = self.topic && event.payload != Payload::Tombstone && (controller.is_none() || controller != self.shown);
+        if hidden {
+            event.payload = HIDDEN;
+        }
+        (event, hidden)
+    }
+}
+
 struct Printer {
+    hides: Hides,
+    hidden: u64,
     output: Output,
     format: Format,
     follow: bool,
@@ -168,17 +212,17 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(mut output: Output, format: Format, follow: bool) -> Result<Self, output::Error> {
+    fn new(mut output: Output, format: Format, follow: bool, hides: Hides) -> Result<Self, output::Error> {
         if format == Format::Table {
             output.line(&columns("APPENDED", "PLACE", "KEY", "ENDRINGSTYPE", "NAVN"))?;
             output.flush()?;
         }
-        Ok(Self { output, format, follow, events: 0, undecodable: 0, undecodable_named: Vec::new(), told_away: false })
+        Ok(Self { hides, hidden: 0, output, format, follow, events: 0, undecodable: 0, undecodable_named: Vec::new(), told_away: false })
     }
 
     fn take(&mut self, item: Item) -> Result<(), output::Error> {
         match item {
-            Item::Event(event) => self.event(&event),
+            Item::Event(event) => self.event(event),
             Item::Undecodable(undecodable) => {
                 self.broken(&undecodable);
                 Ok(())
@@ -193,12 +237,14 @@ impl Printer {
         }
     }
 
-    fn event(&mut self, event: &Event) -> Result<(), output::Error> {
+    fn event(&mut self, event: Event) -> Result<(), output::Error> {
+        let (event, is_hidden) = self.hides.of(event);
         self.events += 1;
+        self.hidden += u64::from(is_hidden);
         self.told_away = false;
         match self.format {
-            Format::Table => self.output.line(&line(event))?,
-            Format::Ndjson => self.output.object(&to_json(event))?,
+            Format::Table => self.output.line(&line(&event))?,
+            Format::Ndjson => self.output.object(&to_json(&event))?,
         }
         // Somebody may be watching; a bounded read is quicker in large pieces.
         if self.follow { self.output.flush() } else { Ok(()) }
@@ -221,6 +267,9 @@ impl Printer {
         let cut = interrupted && !self.follow;
         let interrupted = if cut { "; interrupted before the end" } else { "" };
         note(format!("events {}, records read {scanned_records}{interrupted}", self.events));
+        if self.hidden > 0 {
+            note(format!("{} of them are not for everyone, and show nothing of what they hold: see --reveal", self.hidden));
+        }
         if self.undecodable > 0 {
             self.undecodable_named.iter().for_each(note);
             note(format!("records that could not be decoded {}", self.undecodable));
@@ -246,6 +295,7 @@ fn columns(appended: &str, place: &str, key: &str, endringstype: &str, navn: &st
 fn line(event: &Event) -> String {
     let Place { partition, offset, .. } = &event.place;
     let (kind, text) = match &event.payload {
+        payload if *payload == HIDDEN => (event.endringstype().unwrap_or_default(), "(not for everyone)".to_owned()),
         Payload::Tombstone => ("(tombstone)", event.endringstype().unwrap_or_default().to_owned()),
         Payload::Json(data) if event.navn().is_none() => {
             (event.endringstype().unwrap_or_default(), data.to_string().chars().take(SUMMARY_CHARS_MAX).collect())
@@ -264,6 +314,9 @@ fn to_json(event: &Event) -> Value {
         "key": event.key, "tombstone": event.payload == Payload::Tombstone,
     });
     if let Value::Object(members) = &mut structured {
+        if event.payload == HIDDEN {
+            members.remove("data");
+        }
         members.insert("_kafka".to_owned(), kafka);
     }
     structured
@@ -318,8 +371,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_for_everyone_shows_what_is_known_of_it_and_no_more() {
+        use ryggrad_schemas::cloudevents::AVRO;
+        use ryggrad_schemas::proeve::ProeveMaaling;
+        let measured =
+            ProeveMaaling { pasient: "pasient-1".to_owned(), maalingstype: "puls".to_owned(), verdi: 72.0, ..ProeveMaaling::default() };
+        let mut attributes = measured.attributes("312345676".parse().unwrap());
+        attributes.time = Some("2026-01-31T08:00:00Z".to_owned());
+        let value = ryggrad_schemas::avro::encode(&measured).unwrap();
+        let event = || Event::decode(LogRecord { headers: attributes.to_headers(AVRO), ..record(Some(&value)) }).unwrap();
+        let shown = |topic, shown: Option<&str>| {
+            let hides = Hides { topic, shown: shown.map(|number| number.parse().unwrap()) };
+            let (event, is_hidden) = hides.of(event());
+            let (line, json) = (line(&event), to_json(&event));
+            assert_eq!((json["data"]["verdi"] == 72.0, line.contains("72")), (!is_hidden, !is_hidden), "{line} {json}");
+            assert_eq!((json["subject"].as_str(), json["controller"].as_str()), (Some("pasient-1"), Some("312345676")));
+            !is_hidden
+        };
+        assert!(shown(false, None) && shown(true, Some("312345676")));
+        assert!(!shown(true, None) && !shown(true, Some("310000019")));
+    }
+
+    #[test]
     fn wrong_options_are_usage_errors() {
-        for line in ["x --follow --to end", "x --from yesterday", "x --endringstype BORTE", "x --limit some"] {
+        for line in [
+            "x --reveal why",
+            "x --controller 312345676",
+            "x --follow --to end",
+            "x --from yesterday",
+            "x --endringstype BORTE",
+            "x --limit some",
+        ] {
             assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -114,7 +114,7 @@ pub struct Reading {
     pub by: Option<Organisasjonsnummer>,
     /// Its client.
     pub client: Option<String>,
-    /// What was asked: verify, by-patient, by-organisation, export.
+    /// What was asked: verify, by-patient, by-organisation, export; or that events were looked at: reveal.
     pub asked: String,
     /// Why.
     pub purpose: Option<String>,

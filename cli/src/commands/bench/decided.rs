@@ -121,7 +121,7 @@ async fn agree(own: &Api) -> anyhow::Result<Api> {
     let relation = |number| json!({"subject": patient(number), "receiver": ORGANISATION, "from": "2026-01-01T00:00:00Z"});
     let relations: Vec<Value> = (0..PATIENTS).map(relation).collect();
     stream::iter(&relations).map(Ok).try_for_each_concurrent(CALLS_MAX, |relation| controller.make("relations", relation)).await?;
-    own.make("delegations", &json!({"supplier": SUPPLIER, "types": [TWIN]})).await?;
+    own.make("delegations", &json!({"supplier": SUPPLIER, "types": ["no.ryggrad.*"]})).await?;
     own.acting(json!({"organisation": ORGANISATION, "supplier": SUPPLIER})).await
 }
 

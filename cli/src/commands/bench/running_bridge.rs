@@ -3,6 +3,7 @@
 //! It has the product's default settings but for what a benchmark says. Must never be reached by
 //! anything but the benchmark.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,6 +123,8 @@ impl RunningBridge {
         settings.kafka = ground.connection().clone();
         settings.bridge.listen.set_port(0);
         settings.bridge.development_egress = true;
+        // Benchmarks prepare in bulk.
+        settings.bridge.organisation_requests_at_once_max = NonZeroU32::MAX;
         adjust(&mut settings.bridge);
         let mut bridge = bridge::bind(&settings).await?;
         if let Some(catalogue) = catalogue {

@@ -172,6 +172,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<Code> {
         return subscription::run(&bridge, &args, id, stop).await;
     }
     let connection = args.kafka.connection()?;
+    refusals::for_everyone(&args.topic)?;
     let found = source::find(&connection, &args.topic, &args.partitions).await?;
     let asked = asked(&args, found.cluster.clone());
     let selection = Selection { keys: args.keys.clone(), types: args.types.clone(), headers: args.headers.clone() };

@@ -30,6 +30,17 @@ pub struct Wish<'a> {
     pub is_begun: bool,
 }
 
+/// What is not for everyone leaves by the bridge alone, which decides anew for each event and records it.
+pub fn for_everyone(source: &str) -> Result<(), Stop> {
+    if Catalogue::built_in().is_protected(source) {
+        return refuse(
+            format!("{source} holds events that are not for everyone"),
+            "replay them --to-subscription, which gives its receiver what that may have now; ryggrad consume --reveal shows single ones",
+        );
+    }
+    Ok(())
+}
+
 /// Whether it may be; if so, whether records keep the number of their partition.
 pub fn keeps_partitions(wish: &Wish<'_>, target: Option<&Facts>) -> Result<bool, Stop> {
     let name = wish.target;
