@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ryggrad-bridge-core", &["ryggrad-schemas"]),
     ("ryggrad-detect", &["ryggrad-schemas"]),
     ("ryggrad-log", &["ryggrad-bridge-core", "ryggrad-schemas"]),
-    ("ryggrad-store", &["ryggrad-bridge-core"]),
+    ("ryggrad-store", &["ryggrad-bridge-core", "ryggrad-schemas"]),
     ("ryggrad-bridge", &["ryggrad-bridge-core", "ryggrad-log", "ryggrad-schemas", "ryggrad-store"]),
     ("ryggrad-consumers", &["ryggrad-bridge-core", "ryggrad-log", "ryggrad-schemas"]),
     ("ryggrad-producers", &["ryggrad-detect", "ryggrad-log", "ryggrad-schemas"]),

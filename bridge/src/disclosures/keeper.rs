@@ -103,12 +103,12 @@ impl Keeper {
             topics::ensure(&desk.connection, &[declared(&topic, desk.config.disclosures_retention_ms)], desk.config.replication).await?;
         }
         let mut marks = watermarks(&desk.connection, &topic, 0, timeout_ms).await?;
-        while !is_new {
+        let mut may_grow = !is_new;
+        while may_grow {
             tokio::time::sleep(SETTLED_AFTER).await;
             let now = watermarks(&desk.connection, &topic, 0, timeout_ms).await?;
-            if now.high == std::mem::replace(&mut marks, now).high {
-                break;
-            }
+            may_grow = now.high != marks.high;
+            marks = now;
         }
         // Records that have all expired are not missed.
         let retention_ms = desk.retention_ms(controller).await?;
