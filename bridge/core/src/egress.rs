@@ -159,7 +159,7 @@ pub fn ca_file<'p>(policy: &'p EgressPolicy, host: &str, port: u16) -> Option<&'
 pub fn check_url(text: &str, policy: &EgressPolicy) -> Result<Url, Refusal> {
     // A parser for browsers mends all of these, each time into something else than a reader sees.
     let odd = |letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\';
-    let authority = text.split_once("://").map(|(_, rest)| rest);
+    let authority = text.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
     if text.chars().any(odd) || authority.is_none_or(|rest| rest.starts_with('/')) {
         return Err(Refusal::NoUrl);
     }
