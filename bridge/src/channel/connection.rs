@@ -198,6 +198,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             let size = loop {
                 match httparse::parse_chunk_size(&self.read[self.start..self.end]).ok()? {
+                    // A line without a digit would pass for the end.
+                    httparse::Status::Complete(_) if !self.read[self.start].is_ascii_hexdigit() => return None,
                     httparse::Status::Complete((used, size)) => {
                         self.start += used;
                         break size;
@@ -268,5 +270,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let count = buffer.filled().len();
         self.end += count;
         read.is_ok() && count > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chunked_body_is_read_to_its_end_or_not_at_all() {
+        for (body, expected) in [
+            ("5;a=b\r\nhello\r\n0\r\n\r\n", Some("hello")),
+            ("1 \r\na\r\nA\r\n0123456789\r\n00\r\nx: y\r\n\r\n", Some("a0123456789")),
+            ("0\r\n\r\n", Some("")),
+            ("\r\n\r\n", None),
+            (";a=b\r\n\r\n", None),
+            (" \r\n\r\n", None),
+            ("1\r\na\r\n;\r\n\r\n", None),
+            ("1\r\nab\r\n0\r\n\r\n", None),
+            ("0\r\n", None),
+            ("-1\r\n\r\n", None),
+        ] {
+            let (mut endpoint, stream) = duplex(1_024);
+            endpoint.write_all(body.as_bytes()).await.unwrap();
+            drop(endpoint);
+            let (mut connection, mut kept) = (Connection::new(stream), Vec::new());
+            let ended = connection.read_body(Framing::Chunked, 100, Some(&mut kept)).await;
+            assert_eq!(ended.then(|| String::from_utf8(kept).unwrap()).as_deref(), expected, "{body:?}");
+        }
     }
 }
