@@ -295,6 +295,7 @@ mod tests {
             ("https://10.30.0.2/", Err(Range)),
             ("https://[fd12::7]/", Ok(())),
             ("https://[fd12::8]/", Err(Range)),
+            ("https:/10.30.0.1/x://y", Err(NoUrl)),
         ] {
             assert_eq!(check_url(url, &policy).map(|_| ()), expected, "{url}");
         }

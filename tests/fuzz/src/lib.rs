@@ -28,7 +28,7 @@ pub struct Target {
     pub name: &'static str,
     /// Whose words it parses.
     pub parses: &'static str,
-    /// Parses, and holds every law. Whether the input was taken: in several parts, the last of them.
+    /// Parses, and holds every law. Whether the input was taken.
     pub run: fn(&[u8]) -> bool,
     /// Inputs that are taken.
     pub seeds: fn() -> Vec<Vec<u8>>,

@@ -53,13 +53,12 @@ pub(crate) fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// An input as JSON. The names that the JSON library keeps for itself are no part of JSON: where one stands, its values
-/// are no oracle.
+/// An input as JSON.
 pub(crate) fn json(input: &[u8]) -> Option<Value> {
     serde_json::from_slice(input).ok()
 }
 
-/// Whether the JSON library's values say what a text says.
+/// Whether the JSON library's values say what a text says: they do not where a name stands that it keeps for itself.
 pub(crate) fn is_plain(text: &str) -> bool {
     // Any letter of such a name may be escaped.
     !text.contains("serde_json") && !text.contains("\\u00")

@@ -36,7 +36,6 @@ pub(crate) fn store(input: &[u8]) -> bool {
             // Which key, and a value whose check sum is right.
             let Some((length, rest)) = rest.split_first() else { return false };
             let (key, body) = rest.split_at(rest.len().min(usize::from(*length)));
-            assert!(entry::parse(key, body).is_err() || body.len() >= 4);
             let value = summed(body);
             let Ok(found) = entry::parse(key, &value) else { return false };
             if let Entry::Cursor { cursor, .. } = &found {

@@ -141,7 +141,7 @@ pub(crate) fn token(input: &[u8]) -> bool {
         // As it stands: nobody has signed it.
         Some((0, text)) => {
             let text = String::from_utf8_lossy(text);
-            assert!(signer.check(&text).is_err(), "a token is taken that nobody signed");
+            assert!(signer.check(&text).is_err() || text == signer.token, "a token is taken that nobody signed");
             Jws::read(&text).is_some()
         }
         // A good one, altered.
@@ -195,7 +195,7 @@ pub(crate) fn proof(input: &[u8]) -> bool {
     match choose(input, 3) {
         Some((0, text)) => {
             let text = String::from_utf8_lossy(text);
-            assert!(signer.prove(&text).is_err(), "a proof is taken that nobody signed");
+            assert!(signer.prove(&text).is_err() || text == signer.proof, "a proof is taken that nobody signed");
             Jws::read(&text).is_some()
         }
         Some((1, changes)) => {

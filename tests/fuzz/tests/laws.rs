@@ -136,7 +136,7 @@ fn no_mutation_of_a_seed_breaks_a_law() {
     for target in TARGETS {
         match first_fault(target, mutations()) {
             Ok(taken) => println!("{}: {} mutations, {taken} taken", target.name, mutations().end - mutations().start),
-            Err((seed, input)) => panic!("{}: RYGGRAD_SEED={seed}: {}", target.name, input.escape_ascii()),
+            Err((seed, input)) => panic!("{} ({}): RYGGRAD_SEED={seed}: {}", target.name, target.parses, input.escape_ascii()),
         }
     }
 }
