@@ -138,7 +138,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         virksomhetstype: "enhet".to_owned(),
         virksomhet,
     };
-    let extended = b"\x83ce_subject\0312345676\0ce_endringstype\0Blaab\xc3\xa6r \"%\0ce_time\0\0";
+    let extended = b"\x83ce_subject\x00312345676\x00ce_endringstype\x00Blaab\xc3\xa6r \"%\x00ce_time\x00\x00";
     let bare = b"\x06ce_specversion\x001.0\0ce_id\x001\0ce_source\0urn:a\0ce_type\0t\0ce_datacontenttype\0x\0ce_data\0y\0";
     let mut seeds = vec![bare.to_vec(), extended.to_vec()];
     seeds.extend(virksomhet.into_iter().map(|virksomhet| [&extended[..], &avro::encode(&event(virksomhet)).unwrap()].concat()));
