@@ -10,7 +10,7 @@
 
 mod commands;
 mod config;
-mod credentials;
+pub mod credentials;
 mod crossing;
 mod enhetsregisteret;
 mod error;

@@ -24,12 +24,14 @@ pub struct KeptAnswer {
 }
 
 impl KeptAnswer {
-    pub(crate) fn value(&self) -> Vec<u8> {
+    /// As it is stored.
+    pub fn value(&self) -> Vec<u8> {
         let body = [&self.at_ms.to_be_bytes()[..], &self.owner, &self.fingerprint, &self.sealed].concat();
         [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
     }
 
-    fn parse(key: &[u8], value: &[u8]) -> Option<Self> {
+    /// Reads what is stored under a key; nothing if it is damaged.
+    pub fn parse(key: &[u8], value: &[u8]) -> Option<Self> {
         let (checksum, body) = value.split_first_chunk::<CHECKSUM_BYTES>()?;
         if crc32fast::hash(body).to_be_bytes() != *checksum {
             return None;

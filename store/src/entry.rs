@@ -69,7 +69,7 @@ impl Entry {
 }
 
 /// Names an entry.
-pub(crate) fn key(entry: &Entry) -> Vec<u8> {
+pub fn key(entry: &Entry) -> Vec<u8> {
     match entry {
         Entry::Live { place, .. } => [&[LIVE][..], &place_bytes(*place)].concat(),
         Entry::Cursor { subscription, place, .. } => [&[CURSOR][..], subscription, &place_bytes(*place)].concat(),
@@ -82,7 +82,8 @@ pub(crate) fn dead_letter_key(subscription: SubscriptionId, place: Place, offset
     [&[DEAD_LETTER][..], &subscription, &place_bytes(place), &offset.to_be_bytes()].concat()
 }
 
-pub(crate) fn value(entry: &Entry) -> Vec<u8> {
+/// An entry as it is stored under that name.
+pub fn value(entry: &Entry) -> Vec<u8> {
     let body = match entry {
         Entry::Live { to, .. } => to.to_be_bytes().to_vec(),
         Entry::Cursor { cursor, .. } => cursor.to_bytes(),
@@ -95,8 +96,8 @@ pub(crate) fn value(entry: &Entry) -> Vec<u8> {
     [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
 }
 
-/// An entry as it is stored; `Err` with its subscription, if it has one, where it is damaged.
-pub(crate) fn parse(key: &[u8], value: &[u8]) -> Result<Entry, Option<SubscriptionId>> {
+/// Reads an entry; `Err` with its subscription, if it has one, where it is damaged.
+pub fn parse(key: &[u8], value: &[u8]) -> Result<Entry, Option<SubscriptionId>> {
     let owner = key.split_first().filter(|(kind, _)| OF_SUBSCRIPTIONS.contains(kind));
     let owner = owner.and_then(|(_, rest)| rest.first_chunk::<ID_BYTES>().copied());
     parse_whole(key, value).ok_or(owner)

@@ -26,12 +26,14 @@ impl KeptHead {
         self.controller.to_string()
     }
 
-    pub(crate) fn value(&self) -> Vec<u8> {
+    /// As it is stored.
+    pub fn value(&self) -> Vec<u8> {
         let body = [&self.at_ms.to_be_bytes()[..], &self.head.number.to_be_bytes(), self.head.hash.as_bytes()].concat();
         [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
     }
 
-    fn parse(controller: Organisasjonsnummer, value: &[u8]) -> Option<Self> {
+    /// Reads what is stored of a controller; nothing if it is damaged.
+    pub fn parse(controller: Organisasjonsnummer, value: &[u8]) -> Option<Self> {
         let (checksum, body) = value.split_first_chunk::<CHECKSUM_BYTES>()?;
         if crc32fast::hash(body).to_be_bytes() != *checksum {
             return None;

@@ -7,7 +7,7 @@
 //! checksum is wrong.
 
 mod answers;
-mod entry;
+pub mod entry;
 mod heads;
 mod open;
 mod writer;

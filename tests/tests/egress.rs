@@ -43,6 +43,7 @@ const ENDPOINTS: &[(&str, Ruling, Ruling)] = &[
     ("//mottak.example.org/", Err(NoUrl), Err(NoUrl)),
     ("https:mottak.example.org/", Err(NoUrl), Err(NoUrl)),
     ("https:/mottak.example.org/", Err(NoUrl), Err(NoUrl)),
+    ("https:/mottak.example.org/x://y", Err(NoUrl), Err(NoUrl)),
     ("https:///mottak.example.org/", Err(NoUrl), Err(NoUrl)),
     ("https://", Err(NoUrl), Err(NoUrl)),
     ("https://:443/", Err(NoUrl), Err(NoUrl)),

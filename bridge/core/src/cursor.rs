@@ -103,7 +103,7 @@ impl Cursor {
     /// The lowest offset that has to be read (again) to go on. A void notice needs no record, and
     /// a parked lane is left alone.
     pub fn resume_at(&self) -> i64 {
-        let collapsed = self.collapsed.values().filter(|lane| !lane.parked).map(|lane| lane.mark + 1).min();
+        let collapsed = self.collapsed.values().filter(|lane| !lane.parked).map(|lane| lane.mark.saturating_add(1)).min();
         let pending = self.pending.iter().find(|(_, pending)| !pending.void).map(|(offset, _)| *offset);
         [pending, collapsed].into_iter().flatten().fold(self.scanned_to, i64::min)
     }
@@ -123,7 +123,12 @@ impl Cursor {
             scanned_to: to,
             attached: false,
             pending: pending.collect(),
-            collapsed: self.collapsed.iter().filter(|(_, lane)| lane.mark + 1 < to).map(|(key, lane)| (*key, *lane)).collect(),
+            collapsed: self
+                .collapsed
+                .iter()
+                .filter(|(_, lane)| lane.mark.saturating_add(1) < to)
+                .map(|(key, lane)| (*key, *lane))
+                .collect(),
             rewinds,
         }
     }
@@ -312,6 +317,8 @@ mod tests {
     #[test]
     fn resumes_at_the_lowest_unsettled_offset() {
         assert_eq!(cursor().resume_at(), 13);
+        let at_the_end = BTreeMap::from([(LaneKey(7), Collapsed { mark: i64::MAX, parked: false })]);
+        assert_eq!(Cursor { collapsed: at_the_end, pending: BTreeMap::new(), ..cursor() }.resume_at(), 1_000);
         assert_eq!(Cursor { collapsed: BTreeMap::new(), ..cursor() }.resume_at(), 17);
         assert_eq!(Cursor::starting_at(5).resume_at(), 5);
     }

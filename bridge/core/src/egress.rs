@@ -159,7 +159,7 @@ pub fn ca_file<'p>(policy: &'p EgressPolicy, host: &str, port: u16) -> Option<&'
 pub fn check_url(text: &str, policy: &EgressPolicy) -> Result<Url, Refusal> {
     // A parser for browsers mends all of these, each time into something else than a reader sees.
     let odd = |letter: char| letter.is_control() || letter.is_whitespace() || letter == '\\';
-    let authority = text.split_once("://").map(|(_, rest)| rest);
+    let authority = text.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
     if text.chars().any(odd) || authority.is_none_or(|rest| rest.starts_with('/')) {
         return Err(Refusal::NoUrl);
     }
@@ -295,6 +295,7 @@ mod tests {
             ("https://10.30.0.2/", Err(Range)),
             ("https://[fd12::7]/", Ok(())),
             ("https://[fd12::8]/", Err(Range)),
+            ("https:/10.30.0.1/x://y", Err(NoUrl)),
         ] {
             assert_eq!(check_url(url, &policy).map(|_| ()), expected, "{url}");
         }

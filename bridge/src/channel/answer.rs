@@ -51,7 +51,8 @@ pub fn read_head(bytes: &[u8]) -> Result<Option<Head>, NoHttp> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let Status::Complete(length) = response.parse(bytes).map_err(|_| NoHttp)? else { return Ok(None) };
-    let code = response.code.ok_or(NoHttp)?;
+    // Three digits, of which the first says the class: there is none below 100.
+    let code = response.code.filter(|code| *code >= 100).ok_or(NoHttp)?;
     let mut head = Head {
         length,
         code,
@@ -148,6 +149,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 1, 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 004 No Content\r\n\r\n",
             "HTTP/2 200\r\n\r\n",
         ] {
             assert_eq!(read_head(text.as_bytes()), Err(NoHttp), "{text:?}");

@@ -30,25 +30,38 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
-    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
+}
 
-    fn poll_write(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self {
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, part: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(part)])
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }
 
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }
@@ -61,17 +74,17 @@ pub struct Broken {
 }
 
 /// A connection with its buffers.
-pub struct Connection {
-    stream: Stream,
+pub struct Connection<S = Stream> {
+    stream: S,
     /// What was read and not used: from `start` to `end`.
     read: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Around a stream that nothing has been written to.
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, read: vec![0; READ_BYTES_USUAL], start: 0, end: 0 }
     }
 
@@ -79,7 +92,7 @@ impl Connection {
     pub fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let mut context = Context::from_waker(std::task::Waker::noop());
-        self.start == self.end && self.stream.poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        self.start == self.end && Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     /// Gives back what an unusual answer has taken. For a connection that is used up.
@@ -115,12 +128,12 @@ impl Connection {
         poll_fn(|context| {
             loop {
                 let polled = if left.is_empty() {
-                    match stream.poll_flush(context) {
+                    match Pin::new(&mut *stream).poll_flush(context) {
                         Poll::Ready(flushed) => return Poll::Ready(flushed.is_ok()),
                         Poll::Pending => Poll::Pending,
                     }
                 } else {
-                    stream.poll_write(context, left).map_ok(|count| {
+                    Pin::new(&mut *stream).poll_write_vectored(context, left).map_ok(|count| {
                         IoSlice::advance_slices(&mut left, count);
                         count
                     })
@@ -131,7 +144,7 @@ impl Connection {
                     Poll::Ready(_) => return Poll::Ready(false),
                     Poll::Pending => {
                         let mut buffer = ReadBuf::new(&mut read[*end..]);
-                        let Poll::Ready(answer) = stream.poll_read(context, &mut buffer) else { return Poll::Pending };
+                        let Poll::Ready(answer) = Pin::new(&mut *stream).poll_read(context, &mut buffer) else { return Poll::Pending };
                         *end += buffer.filled().len();
                         drop(answer);
                         return Poll::Ready(false);
@@ -185,6 +198,8 @@ impl Connection {
         loop {
             let size = loop {
                 match httparse::parse_chunk_size(&self.read[self.start..self.end]).ok()? {
+                    // A line without a digit would pass for the end.
+                    httparse::Status::Complete(_) if !self.read[self.start].is_ascii_hexdigit() => return None,
                     httparse::Status::Complete((used, size)) => {
                         self.start += used;
                         break size;
@@ -251,9 +266,39 @@ impl Connection {
         }
         let mut buffer = ReadBuf::new(&mut self.read[self.end..]);
         let stream = &mut self.stream;
-        let read = poll_fn(|context| stream.poll_read(context, &mut buffer)).await;
+        let read = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut buffer)).await;
         let count = buffer.filled().len();
         self.end += count;
         read.is_ok() && count > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chunked_body_is_read_to_its_end_or_not_at_all() {
+        for (body, expected) in [
+            ("5;a=b\r\nhello\r\n0\r\n\r\n", Some("hello")),
+            ("1 \r\na\r\nA\r\n0123456789\r\n00\r\nx: y\r\n\r\n", Some("a0123456789")),
+            ("0\r\n\r\n", Some("")),
+            ("\r\n\r\n", None),
+            (";a=b\r\n\r\n", None),
+            (" \r\n\r\n", None),
+            ("1\r\na\r\n;\r\n\r\n", None),
+            ("1\r\nab\r\n0\r\n\r\n", None),
+            ("0\r\n", None),
+            ("-1\r\n\r\n", None),
+        ] {
+            let (mut endpoint, stream) = duplex(1_024);
+            endpoint.write_all(body.as_bytes()).await.unwrap();
+            drop(endpoint);
+            let (mut connection, mut kept) = (Connection::new(stream), Vec::new());
+            let ended = connection.read_body(Framing::Chunked, 100, Some(&mut kept)).await;
+            assert_eq!(ended.then(|| String::from_utf8(kept).unwrap()).as_deref(), expected, "{body:?}");
+        }
     }
 }

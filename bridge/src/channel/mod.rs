@@ -6,9 +6,9 @@
 //! [`document`] fetches what an operator has named, [`answer`] reads what comes back, [`guard`] finds the
 //! addresses that may be connected to, [`tls`] says whom to trust, [`timer`] limits what all this may take.
 
-mod answer;
+pub mod answer;
 mod client;
-mod connection;
+pub mod connection;
 pub mod document;
 pub mod guard;
 pub mod handshake;

@@ -23,6 +23,9 @@ pub mod reasons {
 
     /// An item that is no JSON object.
     pub const NO_OBJECT: Reason = Reason { code: "item-no-object", text: "the item is no JSON object" };
+    /// An item with a text that is none.
+    pub const NO_TEXT: Reason =
+        Reason { code: "item-no-text", text: "the item has a text with half of a pair of surrogates, which is no text" };
     /// An item without a usable id.
     pub const NO_POSITION: Reason = Reason { code: "item-no-position", text: "the item has no readable oppdateringsid" };
     /// An item without a usable key.

@@ -50,6 +50,23 @@ fn an_item_is_read_whole() {
 }
 
 #[test]
+fn a_text_that_is_none_sets_its_own_item_aside_and_no_other() {
+    let good = r#"{"oppdateringsid":7,"organisasjonsnummer":"312345676","endringstype":"Ny"}"#;
+    for (odd, position) in [
+        (r#"{"oppdateringsid":6,"dato":"\ud800"}"#, Some(6)),
+        (r#"{"dato":"\ud800","oppdateringsid":6}"#, Some(6)),
+        (r#"{"oppdateringsid":6,"endringer":["add","/a\udc00"]}"#, Some(6)),
+        (r#"{"\ud83dx":1,"oppdateringsid":6}"#, None),
+    ] {
+        let body = format!(r#"{{"_embedded":{{"oppdaterteEnheter":[{odd},{good}]}},"page":{{}}}}"#);
+        let entries = read_page(Virksomhetstype::Enhet, body.as_bytes()).unwrap().entries;
+        let unreadable = Unreadable { position, reason: reasons::NO_TEXT, raw: odd.to_owned() };
+        assert_eq!(entries.first(), Some(&Entry::Unreadable(unreadable)), "{odd}");
+        assert!(matches!(&entries[1..], [Entry::Item(item)] if item.position == 7), "{odd}");
+    }
+}
+
+#[test]
 fn words_for_changes_are_mapped_and_unknown_ones_pass_as_ukjent() {
     for (word, expected, odd) in [
         (json!("Ny"), Endringstype::Ny, false),

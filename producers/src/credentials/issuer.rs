@@ -63,7 +63,7 @@ pub(crate) fn is_secure(url: &Url) -> bool {
 }
 
 /// Where an issuer takes requests for tokens, by its document.
-pub(super) fn token_endpoint(document: &[u8], issuer: &str) -> Result<Url, InvalidMetadata> {
+pub fn token_endpoint(document: &[u8], issuer: &str) -> Result<Url, InvalidMetadata> {
     let members: Map<String, Value> = serde_json::from_slice(document).map_err(|_| InvalidMetadata::Shape)?;
     let text = |name: &str| members.get(name).and_then(Value::as_str);
     if text("issuer") != Some(issuer) {
@@ -75,15 +75,17 @@ pub(super) fn token_endpoint(document: &[u8], issuer: &str) -> Result<Url, Inval
 
 /// A token as it was issued.
 #[derive(Debug)]
-pub(super) struct Issued {
-    pub(super) token: SecretString,
-    pub(super) lifetime: Duration,
+pub struct Issued {
+    /// The token.
+    pub token: SecretString,
+    /// How long it lasts.
+    pub lifetime: Duration,
     /// What it opens, where that is not just what was asked for.
-    pub(super) scope: Option<String>,
+    pub scope: Option<String>,
 }
 
 /// Reads an answer to the question for a token of a type.
-pub(super) fn issued(status: u16, body: &[u8], asked: &'static str) -> Result<Issued, TokenError> {
+pub fn issued(status: u16, body: &[u8], asked: &'static str) -> Result<Issued, TokenError> {
     let members: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
     let text = |name: &str| members.as_ref().and_then(|members| members.get(name)).and_then(Value::as_str);
     if status != 200 {

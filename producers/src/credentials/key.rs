@@ -122,7 +122,7 @@ enum Pair {
 }
 
 /// A key pair, with the algorithm that it is used with.
-pub(super) struct SigningKey {
+pub struct SigningKey {
     pair: Pair,
     algorithm: Algorithm,
     id: Option<String>,
@@ -137,7 +137,7 @@ impl fmt::Debug for SigningKey {
 
 impl SigningKey {
     /// Reads a key. The algorithm is the one asked for, else the one that the key names, else `rsa` or the curve's.
-    pub(super) fn read(text: &str, algorithm: Option<Algorithm>, rsa: Algorithm) -> Result<Self, InvalidKey> {
+    pub fn read(text: &str, algorithm: Option<Algorithm>, rsa: Algorithm) -> Result<Self, InvalidKey> {
         let (pair, id, named) = if text.trim_start().starts_with('{') {
             let jwk: Map<String, Value> = serde_json::from_str(text).map_err(|_| InvalidKey::Form)?;
             let text = |name: &str| jwk.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -176,7 +176,7 @@ impl SigningKey {
     }
 
     /// The public half, as a JWK.
-    pub(super) fn public_jwk(&self) -> Value {
+    pub fn public_jwk(&self) -> Value {
         let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match &self.pair {
             Pair::Rsa(pair) => {

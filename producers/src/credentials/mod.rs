@@ -14,10 +14,10 @@ mod config;
 mod error;
 mod files;
 mod helseid;
-mod issuer;
-mod key;
+pub mod issuer;
+pub mod key;
 mod maskinporten;
-mod said;
+pub mod said;
 #[cfg(test)]
 mod tests;
 mod tokens;

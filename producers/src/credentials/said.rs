@@ -34,7 +34,7 @@ pub struct TokenSays {
 
 impl TokenSays {
     /// Reads a token, with the scope that it was issued with.
-    pub(super) fn of(token: &str, scope: Option<&str>) -> Self {
+    pub fn of(token: &str, scope: Option<&str>) -> Self {
         let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
         let claims: Map<String, Value> = payload.and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default();
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);

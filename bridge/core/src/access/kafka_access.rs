@@ -151,7 +151,9 @@ impl Outlet {
     /// From the name of its topic.
     pub fn named(topic: &str) -> Option<Self> {
         let (receiver, subscription) = topic.strip_prefix(OUTLETS)?.split_once('.')?;
-        Some(Self { receiver: receiver.parse().ok()?, supplier: None, subscription: Uuid::try_parse(subscription).ok()? })
+        let named = Self { receiver: receiver.parse().ok()?, supplier: None, subscription: Uuid::try_parse(subscription).ok()? };
+        // An id can be written in several ways, and each would be another topic.
+        (named.topic() == topic).then_some(named)
     }
 
     /// Its topic.
@@ -426,7 +428,13 @@ mod tests {
     #[test]
     fn a_receivers_topic_has_one_name() {
         assert_eq!(Outlet::named(&outlet().topic()), Some(Outlet { supplier: None, ..outlet() }));
-        for other in ["ut.312345676", "ut.1.00000000-0000-0000-0000-000000000001", "ut.312345676.x", OPEN] {
+        for other in [
+            "ut.312345676",
+            "ut.1.00000000-0000-0000-0000-000000000001",
+            "ut.312345676.x",
+            "ut.312345676.00000000000000000000000000000001",
+            OPEN,
+        ] {
             assert_eq!(Outlet::named(other), None, "{other}");
         }
     }

@@ -85,7 +85,7 @@ fn read_hal(list: &str, text: &str) -> Result<Option<Page<Change>>, Error> {
     match (json_text::kind(embedded), member(embedded, list)?) {
         _ if !is_hal => return Ok(None),
         (_, Some(items)) if json_text::kind(items) == Kind::Array => json_text::items(items, |_, item| {
-            entries.push(entry(item)?);
+            entries.push(entry(item));
             Ok(())
         })?,
         (Kind::Null, _) => {}
@@ -129,14 +129,14 @@ pub(super) fn text_of(body: &[u8]) -> Result<&str, PageError> {
     json_text::from_utf8(text).map_err(|source| PageError::NotJson { bytes, source })
 }
 
-fn entry(raw: &str) -> Result<Entry<Change>, Error> {
-    let unreadable = |position, reason: Reason| Ok(Entry::Unreadable(Unreadable { position, reason, raw: raw.to_owned() }));
+fn entry(raw: &str) -> Entry<Change> {
+    let unreadable = |position, reason: Reason| Entry::Unreadable(Unreadable { position, reason, raw: raw.to_owned() });
     if json_text::kind(raw) != Kind::Object {
         return unreadable(None, reasons::NO_OBJECT);
     }
     let (mut position, mut number, mut word, mut dato) = (None, None, None, None);
     let mut endringer = (Vec::new(), true);
-    json_text::members(raw, |name, json| {
+    let mut take = |name: &str, json| {
         match name {
             "oppdateringsid" => position = id(json)?,
             "organisasjonsnummer" => number = text(json)?,
@@ -145,8 +145,17 @@ fn entry(raw: &str) -> Result<Entry<Change>, Error> {
             "endringer" => endringer = endringer::pointers(json)?,
             _ => {}
         }
+        Ok::<(), Error>(())
+    };
+    let mut is_text = true;
+    let read = json_text::members(raw, |name, json| {
+        is_text &= take(name, json).is_ok();
         Ok(())
-    })?;
+    });
+    // That it is JSON was seen before: what can be wrong is a text in it.
+    if read.is_err() || !is_text {
+        return unreadable(position, reasons::NO_TEXT);
+    }
     let Some(position) = position else { return unreadable(None, reasons::NO_POSITION) };
     let Some((key, check_digit)) = number.as_deref().and_then(key) else { return unreadable(Some(position), reasons::NO_KEY) };
     let (endringstype, known) = endringstype(word.as_deref());
@@ -157,7 +166,7 @@ fn entry(raw: &str) -> Result<Entry<Change>, Error> {
         (!readable).then_some(oddities::ENDRINGER),
     ];
     let change = Change { endringstype, endringer, dato: dato.map(Cow::into_owned) };
-    Ok(Entry::Item(Item { position, key, change, oddities: oddities.into_iter().flatten().collect(), raw: raw.to_owned() }))
+    Entry::Item(Item { position, key, change, oddities: oddities.into_iter().flatten().collect(), raw: raw.to_owned() })
 }
 
 fn text(json: &str) -> Result<Option<Cow<'_, str>>, Error> {
@@ -174,8 +183,8 @@ pub fn repaired(position: u64, raw: &[u8], named: Option<&str>) -> Option<Item<C
     }
     told["oppdateringsid"] = position.into();
     match entry(&told.to_string()) {
-        Ok(Entry::Item(item)) => Some(item),
-        Ok(Entry::Unreadable(_)) | Err(_) => None,
+        Entry::Item(item) => Some(item),
+        Entry::Unreadable(_) => None,
     }
 }
 

@@ -78,7 +78,7 @@ impl Rows {
                     }
                     continue;
                 }
-                _ if byte.is_ascii_whitespace() => {}
+                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
                 Place::Outside if byte == b'[' => self.place = Place::BeforeRow { closable: true },
                 // A byte order mark.
                 Place::Outside if matches!(byte, 0xef | 0xbb | 0xbf) => {}
@@ -213,6 +213,8 @@ mod tests {
             ("[{},]", Torn::Separator { rows: 1 }),
             ("[{}}", Torn::Separator { rows: 1 }),
             ("[{}]]", Torn::Trailing),
+            ("[{}\u{c},{}]", Torn::Separator { rows: 1 }),
+            ("[{}]\u{c}", Torn::Trailing),
         ] {
             for piece_bytes in [1, 3, 100] {
                 assert_eq!(cut(text, piece_bytes).1, Err(torn), "{text:?}");
