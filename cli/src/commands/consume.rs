@@ -222,7 +222,7 @@ impl Printer {
 
     fn take(&mut self, item: Item) -> Result<(), output::Error> {
         match item {
-            Item::Event(event) => self.event(event),
+            Item::Event(event) => self.event(*event),
             Item::Undecodable(undecodable) => {
                 self.broken(&undecodable);
                 Ok(())
@@ -335,6 +335,10 @@ mod tests {
         args: Args,
     }
 
+    fn everything() -> Hides {
+        Hides { topic: false, shown: None }
+    }
+
     fn parsed(line: &str) -> Args {
         Cli::try_parse_from(line.split(' ')).unwrap().args
     }
@@ -416,7 +420,7 @@ mod tests {
     #[test]
     fn tombstones_and_broken_records_are_visible() {
         let page = Page::default();
-        let mut printer = Printer::new(Output::to(page.clone()), Format::Table, false).unwrap();
+        let mut printer = Printer::new(Output::to(page.clone()), Format::Table, false, everything()).unwrap();
         printer.take(Item::Event(Box::new(Event::decode(record(None)).unwrap()))).unwrap();
         printer.take(Item::Undecodable(Event::decode(record(Some(b"x"))).unwrap_err())).unwrap();
         let named = printer.undecodable_named.clone();
@@ -427,8 +431,9 @@ mod tests {
 
     #[test]
     fn a_bounded_read_that_is_interrupted_failed_and_an_endless_one_did_not() {
-        let end =
-            |follow, interrupted| Printer::new(Output::to(Page::default()), Format::Ndjson, follow).unwrap().end(0, interrupted).unwrap();
+        let end = |follow, interrupted| {
+            Printer::new(Output::to(Page::default()), Format::Ndjson, follow, everything()).unwrap().end(0, interrupted).unwrap()
+        };
         assert_eq!([end(false, false), end(false, true), end(true, true)], [Code::Ok, Code::Failure, Code::Ok]);
     }
 
