@@ -36,7 +36,6 @@ EXAMPLES
   ./ryggrad bench deliver                              10 subscriptions, five rounds of 20000 events
   ./ryggrad bench deliver --subscriptions 1            what is shared by nobody
   ./ryggrad bench deliver --events 5000 --runs 3       quicker, less certain
-  ./ryggrad bench deliver --decided                    what decisions and records of disclosures cost
 
 WHAT IS COMPARED
   Ryggrad   a real bridge with its default settings and new subscriptions from the beginning of a
@@ -58,11 +57,6 @@ WHAT IS COMPARED
   It always starts a broker of its own: the bridge delivers the catalogue's topics only, and
   invented events must never enter a real one.
 
-WITH --decided
-  The same measurements, of patients whom the receiver follows, three times by the same bridge: as events for everyone,
-  where there is nothing to decide but that; as such fetched by a supplier, whose delegation is looked at for every event;
-  and as health data, where relation, grant and blocks are, and every disclosure is recorded before and after.
-
 WHAT LIMITS IT
   CPU for each delivery: rendering, signing and the HTTP exchange. Broker and receiver share the
   machine.")]
@@ -76,8 +70,8 @@ pub struct DeliverArgs {
     /// Measured rounds, after three to warm up
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// What the decision and the records of disclosures cost, instead
-    #[arg(long)]
+    /// What the decision and the records of disclosures cost, instead. Not shown until its first leg delivers.
+    #[arg(long, hide = true)]
     decided: bool,
     /// Folder with Kafka's jars
     #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
