@@ -2,9 +2,9 @@
 //!
 //! They come sealed. Values begin with a checksum; one that is damaged counts as not there: its request is then made anew.
 
+use crate::checksum::{checked, with_checksum};
 use crate::open::{OpenError, Store};
 
-const CHECKSUM_BYTES: usize = 4;
 const TIME_BYTES: usize = 8;
 const ID_BYTES: usize = 32;
 
@@ -27,15 +27,12 @@ impl KeptAnswer {
     /// As it is stored.
     pub fn value(&self) -> Vec<u8> {
         let body = [&self.at_ms.to_be_bytes()[..], &self.owner, &self.fingerprint, &self.sealed].concat();
-        [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
+        with_checksum(&body)
     }
 
     /// Reads what is stored under a key; nothing if it is damaged.
     pub fn parse(key: &[u8], value: &[u8]) -> Option<Self> {
-        let (checksum, body) = value.split_first_chunk::<CHECKSUM_BYTES>()?;
-        if crc32fast::hash(body).to_be_bytes() != *checksum {
-            return None;
-        }
+        let body = checked(value)?;
         let (at_ms, rest) = body.split_first_chunk::<TIME_BYTES>()?;
         let (owner, rest) = rest.split_first_chunk::<ID_BYTES>()?;
         let (fingerprint, sealed) = rest.split_first_chunk::<ID_BYTES>()?;

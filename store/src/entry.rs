@@ -6,11 +6,12 @@ use ryggrad_bridge_core::cursor::{Cursor, LaneKey, Place};
 use ryggrad_bridge_core::machine::{DeadLetter, Numbering};
 use ryggrad_bridge_core::outcome::Outcome;
 
+use crate::checksum::{checked, with_checksum};
+
 /// A subscription's id.
 pub type SubscriptionId = [u8; ID_BYTES];
 
 const ID_BYTES: usize = 16;
-const CHECKSUM_BYTES: usize = 4;
 
 const LIVE: u8 = 1;
 const CURSOR: u8 = 2;
@@ -93,7 +94,7 @@ pub fn value(entry: &Entry) -> Vec<u8> {
             [&letter.lane.0.to_be_bytes()[..], &letter.number.to_be_bytes(), &at_ms.to_be_bytes(), &flags].concat()
         }
     };
-    [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
+    with_checksum(&body)
 }
 
 /// Reads an entry; `Err` with its subscription, if it has one, where it is damaged.
@@ -104,10 +105,7 @@ pub fn parse(key: &[u8], value: &[u8]) -> Result<Entry, Option<SubscriptionId>> 
 }
 
 fn parse_whole(key: &[u8], value: &[u8]) -> Option<Entry> {
-    let (checksum, body) = value.split_first_chunk::<CHECKSUM_BYTES>()?;
-    if crc32fast::hash(body).to_be_bytes() != *checksum {
-        return None;
-    }
+    let body = checked(value)?;
     let (kind, rest) = key.split_first()?;
     if *kind == LIVE {
         return Some(Entry::Live { place: place(rest)?.0, to: i64::from_be_bytes(body.try_into().ok()?) });

@@ -5,9 +5,9 @@
 use ryggrad_bridge_core::disclosure::Head;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 
+use crate::checksum::{checked, with_checksum};
 use crate::open::{OpenError, Store};
 
-const CHECKSUM_BYTES: usize = 4;
 const NUMBER_BYTES: usize = 8;
 
 /// Where a controller's chain stood.
@@ -29,15 +29,12 @@ impl KeptHead {
     /// As it is stored.
     pub fn value(&self) -> Vec<u8> {
         let body = [&self.at_ms.to_be_bytes()[..], &self.head.number.to_be_bytes(), self.head.hash.as_bytes()].concat();
-        [crc32fast::hash(&body).to_be_bytes().as_slice(), &body].concat()
+        with_checksum(&body)
     }
 
     /// Reads what is stored of a controller; nothing if it is damaged.
     pub fn parse(controller: Organisasjonsnummer, value: &[u8]) -> Option<Self> {
-        let (checksum, body) = value.split_first_chunk::<CHECKSUM_BYTES>()?;
-        if crc32fast::hash(body).to_be_bytes() != *checksum {
-            return None;
-        }
+        let body = checked(value)?;
         let (at_ms, rest) = body.split_first_chunk::<NUMBER_BYTES>()?;
         let (number, hash) = rest.split_first_chunk::<NUMBER_BYTES>()?;
         let head = Head { number: u64::from_be_bytes(*number), hash: String::from_utf8(hash.to_vec()).ok()? };

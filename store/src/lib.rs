@@ -7,6 +7,7 @@
 //! checksum is wrong.
 
 mod answers;
+mod checksum;
 pub mod entry;
 mod heads;
 mod open;
