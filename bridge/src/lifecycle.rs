@@ -218,7 +218,10 @@ async fn work(
     });
     // The issuer's keys do not depend on Kafka either.
     let webhook = context.webhook.clone();
-    let _trusting = shared.trust.clone().map(|trust| AbortOnDropHandle::new(tokio::spawn(trust.follow(webhook, connection.clone()))));
+    let _trusting = shared
+        .trust
+        .clone()
+        .map(|trust| AbortOnDropHandle::new(tokio::spawn(trust.follow(webhook, connection.clone(), config.kafka_timeout_ms))));
     if let Some(address) = &config.schema_registry {
         let registry = SchemaRegistry::at(address)?;
         tokio::select! {

@@ -29,7 +29,7 @@ pub use event::{Cause, Event, Payload, Place, Undecodable};
 pub use filter::Filter;
 pub use marks::watermarks_of;
 pub use point::{InvalidDuration, InvalidPoint, Point, duration_ms};
-pub use position::{Ends, Gap, Position, Positions, gap};
+pub use position::{Gap, Position, Positions, gap};
 pub use read::{Item, Reader};
 pub use removed::{REMOVED_KEYS_MAX, REMOVED_TIMEOUT_MS};
 pub use request::{Request, Until};

@@ -65,37 +65,6 @@ pub fn gap(positions: &Positions, marks: &[(i32, Watermarks)], now_ms: i64, tomb
     })
 }
 
-/// What has to be read until a copy has caught up: where each partition ended when it began.
-#[derive(Debug)]
-pub struct Ends(BTreeMap<i32, i64>);
-
-impl Ends {
-    /// For a copy that begins at these positions.
-    pub fn new(positions: &Positions, marks: &[(i32, Watermarks)]) -> Self {
-        let is_behind = |partition: &i32, end: i64| positions.get(partition).is_none_or(|position| position.next < end);
-        let behind = marks.iter().filter(|(partition, marks)| marks.low < marks.high && is_behind(partition, marks.high));
-        Self(behind.map(|(partition, marks)| (*partition, marks.high)).collect())
-    }
-
-    /// A partition was read up to here.
-    pub fn reach(&mut self, partition: i32, next: i64) {
-        if self.0.get(&partition).is_some_and(|end| next >= *end) {
-            self.0.remove(&partition);
-        }
-    }
-
-    /// A partition was read to its present end. What lies between the last record and the end
-    /// are markers of transactions and gaps of compaction, which no reader is shown.
-    pub fn reach_end(&mut self, partition: i32) {
-        self.0.remove(&partition);
-    }
-
-    /// Whether every partition was read so far.
-    pub fn are_reached(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,17 +92,5 @@ mod tests {
         let positions = Positions::from([(0, at(15, 1_000))]);
         assert_eq!(gap(&positions, &[(0, LOG), (1, LOG)], 1_000, 100), Some((1, Gap::Unknown)));
         assert_eq!(gap(&positions, &[(0, LOG)], 1_000, 100), None);
-    }
-
-    #[test]
-    fn a_copy_has_caught_up_once_every_partition_has() {
-        let empty = Watermarks { low: 7, high: 7 };
-        let mut ends = Ends::new(&Positions::from([(1, at(19, 0)), (2, at(20, 0))]), &[(0, LOG), (1, LOG), (2, LOG), (3, empty)]);
-        ends.reach(0, 19);
-        ends.reach(1, 20);
-        assert!(!ends.are_reached(), "partition 0 lacks a record, or only a marker");
-        ends.reach_end(0);
-        assert!(ends.are_reached());
-        assert!(Ends::new(&Positions::new(), &[(0, empty)]).are_reached(), "nothing stands there");
     }
 }

@@ -8,12 +8,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ryggrad_log::groups::{Committed, Keeper};
-use ryggrad_log::{Connection, Follower, Read, ReaderLimits, Remedy, Start, Watermarks};
+use ryggrad_log::{Connection, Ends, Follower, Read, ReaderLimits, Remedy, Start, Watermarks};
 use ryggrad_schemas::{Catalogue, LogRecord};
 use tokio::time::Instant;
 
 use crate::change::{Change, Gone, change_of};
-use crate::position::{Ends, Gap, Position, Positions, gap};
+use crate::position::{Gap, Position, Positions, gap};
 use crate::removed::Removed;
 use crate::request::partitions_of;
 use crate::{Request, Store, read, watermarks_of};
@@ -156,7 +156,8 @@ impl<S: Store> State<S> {
         let positions = known.unwrap_or_else(|| marks.iter().map(begin).collect());
         let starts: Vec<_> = positions.iter().map(|(partition, position)| (*partition, Start::Offset(position.next))).collect();
         let follower = Some(ryggrad_log::follow(connection, &plan.topic, &starts, ReaderLimits::default())?);
-        let ends = Ends::new(&positions, &marks);
+        let next = |partition: &i32, marks: &Watermarks| positions.get(partition).map_or(marks.low, |position| position.next);
+        let ends = Ends::new(marks.iter().map(|(partition, marks)| (*partition, next(partition, marks), marks.high)));
         let (topic, has_told, untold, told_at) = (plan.topic, false, None, Instant::now());
         let mut state = Self { store, topic, number, follower, removed, positions, ends, is_anew, has_told, keeper, untold, told_at };
         if !is_anew {

@@ -114,6 +114,12 @@ impl World {
             client.settles().await;
         }
         wait::until("the moody one has all", 30, || async { (self.moody.taken().len() >= SHOWN).then_some(()) }).await;
+        // An attempt is told of when its answer is in, and that is after the receiver has taken it.
+        wait::until("the moody one's deliveries are settled", 30, || async {
+            let status = self.receiver.status(&self.posted).await?;
+            (status["pending"] == 0 && status["in_flight"] == 0).then_some(())
+        })
+        .await;
         let mut seen = Vec::new();
         for client in &self.clients {
             // Keys may come in any order among each other.

@@ -7,12 +7,12 @@
 //!
 //! Must never go on past an event whose suspension was not acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ryggrad_bridge_core::access::{Fact, Kind, Who, departed, without_unit};
-use ryggrad_log::{Connection, Error, Moment, Read, ReaderLimits, Start, follow, offsets_of};
+use ryggrad_log::{Connection, Ends, Error, Moment, Read, ReaderLimits, Start, follow, offsets_of};
 use ryggrad_schemas::catalogue::topics::FOLLOWED;
 use ryggrad_schemas::{Catalogue, LogRecord};
 use tokio::sync::oneshot;
@@ -76,37 +76,37 @@ impl Departures {
         let start = |(partition, low): (&i32, &i64)| {
             // What lies outside the log is of another one: from its beginning, which suspends rather too often.
             let within = |at: &i64| (*low..=high.get(partition).copied().unwrap_or(*low)).contains(at);
-            (*partition, Start::Offset(self.at.get(partition).copied().filter(within).unwrap_or(*low)))
+            (*partition, self.at.get(partition).copied().filter(within).unwrap_or(*low))
         };
-        let starts: Vec<(i32, Start)> = low.iter().map(start).collect();
-        let mut unread: BTreeSet<i32> = low.keys().copied().collect();
+        let starts: Position = low.iter().map(start).collect();
+        let mut ends = Ends::new(starts.iter().map(|(partition, next)| (*partition, *next, high.get(partition).copied().unwrap_or(*next))));
+        let starts: Vec<(i32, Start)> = starts.into_iter().map(|(partition, next)| (partition, Start::Offset(next))).collect();
         let mut follower = follow(&self.connection, TOPIC, &starts, LIMITS)?;
         let mut written = Instant::now();
-        while let Some(read) = follower.next().await {
+        loop {
+            if let Some(loaded) = loaded.take_if(|_| ends.are_reached()) {
+                // Nobody waits any more where the bridge is about to stop.
+                let _ = loaded.send(());
+            }
+            let Some(read) = follower.next().await else { return Ok(()) };
             match read {
                 Read::Records(records) => {
                     let mut urgent = false;
                     for record in &records {
                         urgent |= self.take(record).await;
                         self.at.insert(record.partition, record.offset + 1);
+                        ends.reach(record.partition, record.offset + 1);
                     }
                     if urgent || written.elapsed() >= UNWRITTEN_MAX {
                         self.positions.put(TOPIC.to_owned(), &self.at).await?;
                         written = Instant::now();
                     }
                 }
-                Read::AtEnd { partition } => {
-                    unread.remove(&partition);
-                    if let Some(loaded) = loaded.take_if(|_| unread.is_empty()) {
-                        // Nobody waits any more where the bridge is about to stop.
-                        let _ = loaded.send(());
-                    }
-                }
+                Read::AtEnd { partition } => ends.reach_end(partition),
                 Read::Away { reason } => tracing::debug!(reason, "units that are gone wait for Kafka"),
                 Read::Failed(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
     /// Whether it is a member's unit that is gone; when it returns, the suspension is acknowledged. Then the position is due,

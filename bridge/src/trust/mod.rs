@@ -61,8 +61,8 @@ impl Trust {
     }
 
     /// Keeps the issuer's keys and the register's units fresh for as long as it is asked to.
-    pub async fn follow(self: Arc<Self>, webhook: Webhook, connection: Connection) {
-        futures_util::future::join(self.keys.follow(&webhook), self.units.follow(&connection)).await;
+    pub async fn follow(self: Arc<Self>, webhook: Webhook, connection: Connection, timeout_ms: u64) {
+        futures_util::future::join(self.keys.follow(&webhook), self.units.follow(&connection, timeout_ms)).await;
     }
 
     /// Who sends a request, or why nobody is let in. Uses the proof up. `access` has who acts for whom, once that is known.

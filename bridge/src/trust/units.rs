@@ -3,12 +3,11 @@
 //! Read from its beginning on; until its end was reached once, nothing is said about any unit. Must never hold
 //! more of an event than what its unit lies below.
 
-use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use ryggrad_bridge_core::trust::{Fault, TooManyUnits, Units};
-use ryggrad_log::{Connection, Read, ReaderLimits, Start, follow};
+use ryggrad_log::{Connection, Ends, Error, Follower, Moment, Read, ReaderLimits, Start, follow, offsets_of};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_schemas::virksomhet::{Endringstype, VirksomhetEndret};
 use ryggrad_schemas::{Catalogue, LogRecord, avro};
@@ -41,9 +40,9 @@ impl KnownUnits {
     }
 
     /// Reads for as long as it is asked to. What is known stays until it is known anew.
-    pub async fn follow(&self, connection: &Connection) {
+    pub async fn follow(&self, connection: &Connection, timeout_ms: u64) {
         loop {
-            if let Err(error) = self.read(connection).await {
+            if let Err(error) = self.read(connection, timeout_ms).await {
                 tracing::error!(%error, "tokens that name a unit are refused");
                 self.publish(None);
                 return;
@@ -52,22 +51,26 @@ impl KnownUnits {
         }
     }
 
-    async fn read(&self, connection: &Connection) -> Result<(), TooManyUnits> {
-        let partitions = Catalogue::built_in().topic(TOPIC).map_or(0, |topic| topic.partitions);
-        let starts: Vec<(i32, Start)> = (0..partitions).map(|partition| (partition, Start::Beginning)).collect();
-        let mut follower = match follow(connection, TOPIC, &starts, ReaderLimits::default()) {
-            Ok(follower) => follower,
+    async fn read(&self, connection: &Connection, timeout_ms: u64) -> Result<(), TooManyUnits> {
+        let (mut follower, mut ends) = match open(connection, timeout_ms).await {
+            Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(error = error.chain(), "units cannot be read; this is tried again");
                 return Ok(());
             }
         };
         let mut fresh = Some(Units::new(self.units_max));
-        let mut unread: BTreeSet<i32> = (0..partitions).collect();
-        while let Some(read) = follower.next().await {
+        loop {
+            if ends.are_reached() && fresh.is_some() {
+                self.publish(fresh.take());
+            }
+            let Some(read) = follower.next().await else { return Ok(()) };
             match read {
                 Read::Records(records) => match &mut fresh {
-                    Some(fresh) => take(fresh, &records)?,
+                    Some(fresh) => {
+                        take(fresh, &records)?;
+                        records.iter().for_each(|record| ends.reach(record.partition, record.offset + 1));
+                    }
                     None => {
                         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
                         if let Some(known) = known.as_mut() {
@@ -76,17 +79,11 @@ impl KnownUnits {
                         }
                     }
                 },
-                Read::AtEnd { partition } => {
-                    unread.remove(&partition);
-                    if unread.is_empty() && fresh.is_some() {
-                        self.publish(fresh.take());
-                    }
-                }
+                Read::AtEnd { partition } => ends.reach_end(partition),
                 Read::Away { reason } => tracing::debug!(reason, "units wait for Kafka"),
                 Read::Failed(error) => tracing::warn!(error = error.chain(), "units cannot be read; this is tried again"),
             }
         }
-        Ok(())
     }
 
     fn publish(&self, units: Option<Units>) {
@@ -94,6 +91,16 @@ impl KnownUnits {
         self.metrics.units.set(i64::try_from(count).unwrap_or(i64::MAX));
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = units;
     }
+}
+
+/// A reader from the beginning, and where the topic ends now.
+async fn open(connection: &Connection, timeout_ms: u64) -> Result<(Follower, Ends), Error> {
+    let partitions = Catalogue::built_in().topic(TOPIC).map_or(0, |topic| topic.partitions);
+    let low = offsets_of(connection, TOPIC, partitions, Moment::Beginning, timeout_ms).await?;
+    let high = offsets_of(connection, TOPIC, partitions, Moment::End, timeout_ms).await?;
+    let ends = Ends::new((0..).zip(low).zip(high).map(|((partition, low), high)| (partition, low, high)));
+    let starts: Vec<(i32, Start)> = (0..partitions).map(|partition| (partition, Start::Beginning)).collect();
+    Ok((follow(connection, TOPIC, &starts, ReaderLimits::default())?, ends))
 }
 
 fn take(units: &mut Units, records: &[LogRecord]) -> Result<(), TooManyUnits> {
