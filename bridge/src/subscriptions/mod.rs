@@ -419,7 +419,7 @@ impl Subscriptions {
     /// How a subscription is to run; `None` if its secrets or its watch list do not open, or a type is shut.
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
-        let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
+        let opens = (target.is_some() || !subscription.channel.is_posted()) && self.knows_keys_of(subscription);
         (opens && self.shut(subscription).is_none()).then(|| Running {
             subscription: subscription.clone(),
             target,
@@ -435,7 +435,7 @@ impl Subscriptions {
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {
-        let may_deliver = subscription.channel.is_fetched() || subscription.may_deliver(self.context.config.development_egress);
+        let may_deliver = !subscription.channel.is_posted() || subscription.may_deliver(self.context.config.development_egress);
         match subscription.state {
             State::Active if may_deliver => Mode::Running,
             State::Active | State::Paused | State::Disabled => Mode::Stopped,
