@@ -158,7 +158,7 @@ impl Stage {
         }
         let wish = json!({"types": ["no.ryggrad.*"], "start": "beginning"});
         let mut ways = Vec::new();
-        for way in Way::ALL {
+        for way in Way::OVER_HTTP {
             ways.push(Client::subscribe(&caller, way, &wish, Mood::Takes).await);
         }
         let failing = Client::subscribe(&caller, Way::Webhook, &wish, Mood::Loses).await;

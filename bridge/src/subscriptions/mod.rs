@@ -15,7 +15,7 @@ mod trial;
 mod verification;
 mod watching;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,9 +38,10 @@ use uuid::Uuid;
 
 use crate::access::{Access, Hold};
 use crate::facts::Facts;
+use crate::outlets::Outlets;
 use crate::runtime::{Context, Engine, Running};
 use crate::watch_lists::WatchLists;
-pub use deliveries::{EventPlace, Fetched, Selection, SetAside, of_attempt};
+pub use deliveries::{EventPlace, Fetched, Given, Selection, SetAside, of_attempt};
 use pace::Pace;
 pub use replays::Replays;
 use strongbox::Strongbox;
@@ -81,6 +82,8 @@ pub struct Others {
     pub watch_lists: Arc<WatchLists>,
     /// Who is stopped.
     pub access: Arc<Access>,
+    /// What is written to topics of their receivers.
+    pub outlets: Outlets,
 }
 
 /// All subscriptions.
@@ -93,6 +96,7 @@ pub struct Subscriptions {
     engine: Engine,
     watch_lists: Arc<WatchLists>,
     access: Arc<Access>,
+    outlets: Outlets,
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
@@ -112,7 +116,7 @@ impl Subscriptions {
         seal: Seal,
         context: Arc<Context>,
         engine: Engine,
-        Others { watch_lists, access }: Others,
+        Others { watch_lists, access, outlets }: Others,
         loaded: BTreeMap<String, Subscription>,
     ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
@@ -125,6 +129,7 @@ impl Subscriptions {
             engine,
             watch_lists,
             access,
+            outlets,
             context,
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
@@ -144,11 +149,16 @@ impl Subscriptions {
         for subscription in known {
             let own = stored.remove(subscription.id.as_bytes()).unwrap_or_default();
             self.start(&subscription, own, &live).await?;
+            if self.shut(&subscription).is_none() {
+                self.outlets.open(self, &subscription);
+            }
             self.verify_if_due(&subscription);
             if first_end(&subscription).is_some() {
                 self.retire_secrets_in_time(&subscription);
             }
         }
+        let ids: BTreeSet<Uuid> = self.known.read().await.keys().copied().collect();
+        self.outlets.tidy(|id| ids.contains(&id)).await;
         self.start_replays(stored).await?;
         if !stored.is_empty() {
             let gone = subscriptions.into_keys().map(|subscription| Change::Forget { subscription }).collect();
@@ -205,9 +215,12 @@ impl Subscriptions {
             sealed_secret: self.strongbox.seal_secret(id, &secret)?,
             previous: Vec::new(),
         };
+        // A topic without its subscription is deleted at the next start.
+        self.outlets.make(&subscription).await?;
         self.facts.put(id.to_string(), &subscription).await?;
         self.known.write().await.insert(id, subscription.clone());
         self.start(&subscription, Stored::default(), &BTreeMap::new()).await?;
+        self.outlets.open(self, &subscription);
         self.verify_if_due(&subscription);
         Ok((subscription, secret))
     }
@@ -225,7 +238,11 @@ impl Subscriptions {
 
     /// How it stands.
     pub async fn status(&self, id: Uuid) -> Option<Value> {
-        self.engine.status(id).await
+        let mut shown = self.engine.status(id).await?;
+        if let Some(outlet) = self.outlets.status(id) {
+            shown["kafka"] = outlet;
+        }
+        Some(shown)
     }
 
     /// Pauses or resumes; in force when it returns. `None` if it is gone meanwhile.
@@ -345,6 +362,7 @@ impl Subscriptions {
             self.engine.change(running).await;
             self.change_replays(&after).await;
         }
+        self.outlets.change(&after);
         Ok(Some(after))
     }
 
@@ -355,9 +373,12 @@ impl Subscriptions {
             return Err(ChangeError::Precondition);
         }
         self.facts.remove(id.to_string()).await?;
-        self.known.write().await.remove(&id);
+        let gone = self.known.write().await.remove(&id);
         self.verifications.forget(id);
         self.engine.remove(id).await;
+        if let Some(gone) = gone {
+            self.outlets.delete(&gone).await;
+        }
         self.context.disclosures.forget(id);
         self.forget_replays(id).await?;
         // If this is lost in a crash, the next start forgets them.
@@ -368,6 +389,7 @@ impl Subscriptions {
     /// Ends all workers after what is under way.
     pub async fn drain(&self) {
         self.stopping.cancel();
+        self.outlets.ended().await;
         self.engine.drain().await;
     }
 
