@@ -27,6 +27,8 @@ use crate::wait;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Credit that a socket gives at a time; answers that a poll asks for.
 const AT_A_TIME: u64 = 50;
+/// How long nothing may come before a reader of a topic asks whether it is there.
+const LOOKED_AFTER: Duration = Duration::from_secs(2);
 /// How long to wait before a bridge that was not there is called again.
 const AGAIN_MS: u64 = 50;
 
@@ -409,7 +411,15 @@ impl Fetcher {
         let next = committed.first().map_or(marks.low, |committed| committed.offset.max(marks.low));
         let starts = [(0, Start::Offset(next.min(marks.high)))];
         let mut follower = follow(kafka, &self.topic, &starts, ReaderLimits::default()).expect("a reader");
-        while let Some(read) = follower.next().await {
+        loop {
+            // A client learns late that a topic is gone.
+            let Ok(read) = tokio::time::timeout(LOOKED_AFTER, follower.next()).await else {
+                match self.is_gone().await {
+                    Left::Broken => continue,
+                    over => return over,
+                }
+            };
+            let Some(read) = read else { return Left::Broken };
             match read {
                 Read::Records(records) => {
                     let next = records.last().map_or(0, |record| record.offset + 1);
@@ -424,7 +434,6 @@ impl Fetcher {
                 _ => {}
             }
         }
-        Left::Broken
     }
 
     async fn is_gone(&self) -> Left {

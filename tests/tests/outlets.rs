@@ -19,7 +19,6 @@ use serde_json::json;
 
 const KILLS: usize = 8;
 const KEYS: u32 = 40;
-const ROUNDS: u32 = 60;
 
 async fn written(connection: &Connection, topic: &str) -> Vec<LogRecord> {
     read_to_end(connection, topic, 0, 1_000_000, 60_000).await.unwrap()
@@ -53,16 +52,28 @@ async fn each_event_is_written_once_though_the_bridge_is_killed() {
     let (open_topic, protected_topic) = (format!("ut.{ORGANISATION}.{open}"), format!("ut.{}.{protected}", ryggrad_tests::trial::RECEIVER));
 
     let appender = Appender::new(&connection, 10_000).unwrap();
+    let (end, mut over) = tokio::sync::oneshot::channel();
     let publishing = tokio::spawn(async move {
-        let mut measured = BTreeSet::new();
-        for round in 0..ROUNDS {
+        let (mut measured, mut after) = (BTreeSet::new(), BTreeSet::new());
+        for round in 0_u32.. {
+            // Enough is left to be written and recorded after the last kill.
+            let last = over.try_recv().is_ok();
             published.extend(events.publish((0..KEYS).map(|index| key((index * 7 + round) % KEYS))).await);
-            for number in 0..5 {
-                let (id, patient) = (format!("m-{round}-{number}"), patient((round + number) as usize % PATIENTS));
-                measured.insert(Measurement { patient: &patient, id: &id, controller: CONTROLLER }.publish(&appender).await);
+            for number in 0..5_usize {
+                let (id, patient) = (format!("m-{round}-{number}"), patient((round as usize + number) % PATIENTS));
+                let event = Measurement { patient: &patient, id: &id, controller: CONTROLLER }.publish(&appender).await;
+                measured.insert(event.clone());
+                if last {
+                    after.insert(event);
+                }
             }
+            if last {
+                break;
+            }
+            // The pace is the point: a bridge that starts looks for the end of the topic.
+            wait::random_moment(250).await;
         }
-        (published, measured)
+        (published, measured, after)
     });
     let mut random = random::seeded("outlets");
     for kill in 1..=KILLS {
@@ -72,7 +83,8 @@ async fn each_event_is_written_once_though_the_bridge_is_killed() {
         bridge = scenario.bridge(&["--trial"]);
         operator.ready().await;
     }
-    let (published, measured) = publishing.await.unwrap();
+    end.send(()).unwrap();
+    let (published, measured, after) = publishing.await.unwrap();
     for (topic, count) in [(&open_topic, published.len()), (&protected_topic, measured.len())] {
         wait::until("all of it is written", 60, || async { (written(&connection, topic).await.len() >= count).then_some(()) }).await;
     }
@@ -112,7 +124,9 @@ async fn each_event_is_written_once_though_the_bridge_is_killed() {
     for record in &records {
         let (at_ms, number) = intents.get(header(record, "ryggrad_delivery")).copied().expect("no record without its intent");
         assert!(at_ms <= record.timestamp_ms, "the intent comes first");
-        assert!(closed(number), "what was written was delivered");
+        // A kill may come between what was taken and the word of it.
+        let is_late = after.contains(header(record, "ce_id"));
+        assert!(closed(number) || !is_late, "what was written was delivered");
         assert!(header(record, "ryggrad_view") == "full" && record.header("ryggrad_source").is_some());
     }
 }

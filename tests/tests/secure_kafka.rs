@@ -142,7 +142,7 @@ async fn each_does_what_it_may_on_a_broker_with_certificates_and_acls() {
     let outlet = place.outlet(A, None).await;
     let of_supplier = place.outlet(A, Some(SUPPLIER)).await;
     wait::until("A reads its own topic", 30, || async {
-        let outcome = place.as_member(&a, "read", &outlet, &group).await;
+        let outcome = place.as_member(&a, "group", &outlet, &group).await;
         outcome["records"].as_u64().is_some_and(|records| records > 0).then_some(())
     })
     .await;
@@ -153,8 +153,8 @@ async fn each_does_what_it_may_on_a_broker_with_certificates_and_acls() {
 
     got_some(&place.as_member(&a, "read", VIRKSOMHET, &group).await);
     got_some(&place.as_member(&a, "group", VIRKSOMHET, &group).await);
-    got_some(&place.as_member(&a, "read", &outlet, &group).await);
-    got_some(&place.as_member(&supplier, "read", &of_supplier, "923609016.own").await);
+    got_some(&place.as_member(&a, "group", &outlet, &format!("{A}.another")).await);
+    got_some(&place.as_member(&supplier, "group", &of_supplier, "923609016.own").await);
     let denied = "TOPIC_AUTHORIZATION_FAILED";
     for (who, what, topic, group, error) in [
         (&a, "write", VIRKSOMHET, group.as_str(), denied),
@@ -198,7 +198,7 @@ async fn each_does_what_it_may_on_a_broker_with_certificates_and_acls() {
     // Back again, it gets what it had not read.
     place.set_standing(A, "active").await;
     wait::until("A reads its own topic again", 30, || async {
-        let outcome = place.as_member(&a, "read", &outlet, &group).await;
+        let outcome = place.as_member(&a, "group", &outlet, &group).await;
         outcome["records"].as_u64().is_some_and(|records| records > 0).then_some(())
     })
     .await;

@@ -228,5 +228,8 @@ fn status() -> Value {
     counts.insert("withheld_by".to_owned(), withheld_by());
     counts.insert("trouble".to_owned(), or_null(text()));
     let required: Vec<String> = counts.keys().cloned().collect();
+    // With that channel alone.
+    let kafka = json!({"written_number": {"type": ["integer", "null"]}, "trouble": or_null(text())});
+    counts.insert("kafka".to_owned(), whole(kafka));
     json!({"type": "object", "required": required, "properties": counts, "additionalProperties": false})
 }

@@ -87,7 +87,7 @@ impl Desk {
 #[derive(Default)]
 struct Shown {
     written: Option<u64>,
-    trouble: Option<String>,
+    trouble: Option<&'static str>,
 }
 
 /// A running one.
@@ -118,7 +118,10 @@ impl Outlets {
     pub async fn make(&self, subscription: &Subscription) -> Result<(), ryggrad_log::Error> {
         let Some(outlet) = subscription.outlet() else { return Ok(()) };
         self.desk.make(&outlet.topic()).await?;
-        self.desk.rights.set(&self.desk.access, &outlet).await
+        if let Err(error) = self.desk.rights.set(&self.desk.access, &outlet).await {
+            tracing::warn!(subscription = %subscription.id, error = error.chain(), "who may read a receiver's topic was not set yet");
+        }
+        Ok(())
     }
 
     /// Begins to write for a subscription, if it has a topic.

@@ -22,6 +22,8 @@ use crate::access::{Hold, Turn};
 use crate::hexadecimal;
 use crate::subscriptions::{Fetched, Given, Subscriptions};
 
+/// What its owner is told while it cannot go on.
+const TROUBLE: &str = "Kafka does not take what is to be written to the topic; nothing is lost, and it is tried again";
 /// What records of disclosures call it.
 const CHANNEL: &str = "kafka";
 /// Events that are taken at a time, and bytes of them that go into one transaction.
@@ -34,8 +36,9 @@ const AGAIN_MAX: Duration = Duration::from_secs(2);
 const PUT_OFF: Duration = Duration::from_millis(500);
 /// Between two looks at what nobody has read: many facts may change one after the other.
 const LOOKS_APART: Duration = Duration::from_millis(150);
-/// When rights are set again that could not be.
+/// When rights are set again that could not be, and how long a withdrawal waits for them.
 const RIGHTS_AGAIN: Duration = Duration::from_secs(5);
+const RIGHTS_FIRST: Duration = Duration::from_millis(300);
 
 /// One outlet.
 pub(super) struct Outlet {
@@ -107,7 +110,8 @@ impl Outlet {
                 return;
             }
             tracing::warn!(subscription = %self.named.subscription, %trouble, "writing to a receiver's topic begins anew");
-            self.show(|shown| shown.trouble = Some(trouble.to_string()));
+            // What others write, too, is in the log alone.
+            self.show(|shown| shown.trouble = Some(TROUBLE));
             self.failures += 1;
             let wait = AGAIN_FIRST.saturating_mul(1 << self.failures.min(8)).min(AGAIN_MAX);
             tokio::select! {
@@ -219,8 +223,8 @@ impl Outlet {
         (self.looked_at, self.look_at) = (began, None);
         self.was_held = self.hold.is_set();
         if self.rights_at.is_some() {
-            // Before all else: from then on nobody reads.
-            self.set_rights().await;
+            // Before all else, if that is quick: from then on nobody reads.
+            let _ = tokio::time::timeout(RIGHTS_FIRST, self.set_rights()).await;
         }
         let subscription = self.wishes.borrow().clone();
         let look = look(
@@ -237,6 +241,7 @@ impl Outlet {
         );
         let seen = look.await?;
         if first_in.is_some() {
+            tracing::debug!(subscription = %subscription.id, took_ms = began.elapsed().as_millis() as u64, "a receiver's topic was read back");
             (self.newest, self.deliveries) = (seen.newest, seen.deliveries);
             self.show(|shown| (shown.written, shown.trouble) = (seen.newest.map(|(_, number)| number), None));
         }

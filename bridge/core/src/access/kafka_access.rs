@@ -415,8 +415,16 @@ mod tests {
                     .into_iter()
                     .flatten()
                     .collect();
-            let rights = rights(&members, &[delegation(types, until)]);
+            let delegations = [delegation(types, until)];
+            let rights = rights(&members, &delegations);
             let case = format!("{standing:?} {of_supplier:?} {types} {until}");
+            // The bridge sets of the receiver's own topic what the plan for all says.
+            let changes = of_outlet(&outlet(), &members, &delegations, at(NOW));
+            for (who, reads) in [(A, &of_a), (SUPPLIER, &of_s)] {
+                let binding = Binding::allow(who, Resource::Topic, &own, false, Operation::Read);
+                let change = if reads.contains(&own) { Change::Add(binding) } else { Change::Remove(binding) };
+                assert!(changes.contains(&change), "{case}: {changes:?}");
+            }
             assert_eq!((readable(&rights, A), readable(&rights, SUPPLIER)), (of_a, of_s), "{case}");
             assert_eq!(readable(&rights, B), open, "{case}: another's own topic is no business of B");
             assert_eq!(rights.quotas.contains_key(A), !readable(&rights, A).is_empty(), "{case}");
