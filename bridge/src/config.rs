@@ -128,6 +128,10 @@ pub struct BridgeConfig {
     pub disclosure_timeout_ms: u64,
     /// How long records of disclosures are kept; said of each controller's topic when that is made.
     pub disclosures_retention_ms: u64,
+    /// Partitions of a receiver's own topic (channel `kafka`); said of each when it is made.
+    pub outlet_partitions: i32,
+    /// How long records of such a topic are kept, read or not; said of each when it is made.
+    pub outlet_retention_ms: u64,
     /// Keys removed for legal reasons, all of which are held in memory (some 150 bytes each).
     pub removed_keys_max: usize,
     /// Idempotency keys of one organisation in a day.
@@ -204,6 +208,9 @@ impl Default for BridgeConfig {
             disclosure_timeout_ms: 10_000,
             // Ten years.
             disclosures_retention_ms: 315_576_000_000,
+            outlet_partitions: 1,
+            // A week.
+            outlet_retention_ms: 604_800_000,
             removed_keys_max: 1_000_000,
             idempotency_keys_per_organisation_max: 10_000,
             idempotency_keys_max: 100_000,

@@ -2,7 +2,7 @@
 //!
 //! Cast: [`api`] answers HTTP, [`answers`] keeps answers for repetitions, [`subscriptions`] and [`tokens`] hold facts whose truth is a
 //! topic, [`access`] holds who takes part and what is opened to whom, [`watch_lists`] narrow subscriptions to keys, [`runtime`] drives one
-//! pure machine per subscription, [`channel`] carries deliveries, [`listening`] takes callers in, [`contract`] is what the API promises,
+//! pure machine per subscription, [`channel`] carries deliveries, [`outlets`] write to topics of single receivers, [`listening`] takes callers in, [`contract`] is what the API promises,
 //! [`removals`] knows whose older states may not leave, [`trust`] whose callers an issuer vouches for, [`schema_registry`] shows the committed
 //! schemas, [`schema_import`] brings them to a registry beside the bridge. Decisions are made in `ryggrad-bridge-core`.
 //!
@@ -23,6 +23,7 @@ mod facts;
 mod hexadecimal;
 mod lifecycle;
 mod listening;
+mod outlets;
 mod problem;
 mod removals;
 mod runtime;

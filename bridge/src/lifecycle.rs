@@ -33,6 +33,7 @@ use crate::config::BridgeConfig;
 use crate::disclosures::Disclosures;
 use crate::facts::Facts;
 use crate::listening::Listening;
+use crate::outlets::Outlets;
 use crate::removals::{Removals, TooMany};
 use crate::runtime::{Context, Engine, Stopped, changelog};
 use crate::schema_import::{ImportError, Registry as SchemaRegistry};
@@ -342,7 +343,8 @@ async fn try_load(context: &Arc<Context>, store: &Store, seal: Seal) -> Result<F
     })?);
     let stored = recover(context, store, &cursors, bound != Bound::Before).await?;
     let engine = Engine::start(Arc::clone(context), tail_offsets(context, &stored.live).await?);
-    let others = Others { watch_lists: Arc::clone(&watch_lists), access: Arc::clone(&access) };
+    let outlets = Outlets::new(Arc::clone(context), Arc::clone(&access), &seal)?;
+    let others = Others { watch_lists: Arc::clone(&watch_lists), access: Arc::clone(&access), outlets };
     let subscriptions = Subscriptions::new(subscriptions, replays, seal, Arc::clone(context), engine, others, loaded);
     let ready = Ready {
         subscriptions: Arc::new(subscriptions),

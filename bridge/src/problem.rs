@@ -245,6 +245,7 @@ impl Problem {
     pub fn other_channel(channel: Channel) -> Self {
         let detail = match channel {
             Channel::Webhook => "its events are posted to its sink; to fetch events, make a subscription with channel pull",
+            Channel::Kafka => "its events are written to its topic, which is read with a Kafka client",
             Channel::Pull | Channel::WebSocket => {
                 "its receiver comes for events: GET …/events or …/socket; to have events posted, make a subscription with channel webhook"
             }

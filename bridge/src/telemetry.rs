@@ -68,6 +68,18 @@ pub struct Telemetry {
     pub disclosure_failures: Counter,
     /// Faults found in records of disclosures when they were read back.
     pub disclosure_faults: Counter,
+    /// Subscriptions that are written to topics of their receivers.
+    pub outlets: Gauge,
+    /// Records written to them.
+    pub outlet_records: Counter,
+    /// How long their transactions take.
+    pub outlet_transaction_seconds: Histogram,
+    /// Transactions that failed; what was in them is read back and tried again.
+    pub outlet_failures: Counter,
+    /// How often what was not read was withdrawn.
+    pub outlet_withdrawals: Counter,
+    /// How long that takes, from the look to the records' end.
+    pub outlet_withdrawal_seconds: Histogram,
     /// Members suspended by the event that their unit is gone.
     pub members_suspended: Counter,
     /// Watch lists; the limit is `watch_lists_max`.
@@ -151,6 +163,12 @@ impl Telemetry {
             disclosure_seconds: seconds(),
             disclosure_failures: Counter::default(),
             disclosure_faults: Counter::default(),
+            outlets: Gauge::default(),
+            outlet_records: Counter::default(),
+            outlet_transaction_seconds: seconds(),
+            outlet_failures: Counter::default(),
+            outlet_withdrawals: Counter::default(),
+            outlet_withdrawal_seconds: seconds(),
             members_suspended: Counter::default(),
             watch_lists: Gauge::default(),
             watch_list_keys: Gauge::default(),
@@ -206,6 +224,14 @@ impl Telemetry {
         bridge.register_with_unit("disclosure", "Waiting for an intent's acknowledgement", Unit::Seconds, waited);
         bridge.register("disclosure_failures", "Deliveries put off, their intent not acknowledged", metrics.disclosure_failures.clone());
         bridge.register("disclosure_faults", "Faults in records of disclosures read back", metrics.disclosure_faults.clone());
+        bridge.register("outlets", "Subscriptions that are written to topics of their receivers", metrics.outlets.clone());
+        bridge.register("outlet_records", "Records written to topics of receivers", metrics.outlet_records.clone());
+        let transactions = metrics.outlet_transaction_seconds.clone();
+        bridge.register_with_unit("outlet_transaction", "Duration of a transaction to topics of receivers", Unit::Seconds, transactions);
+        bridge.register("outlet_failures", "Transactions to topics of receivers that failed", metrics.outlet_failures.clone());
+        bridge.register("outlet_withdrawals", "How often what a receiver had not read was withdrawn", metrics.outlet_withdrawals.clone());
+        let withdrawals = metrics.outlet_withdrawal_seconds.clone();
+        bridge.register_with_unit("outlet_withdrawal", "Duration of a withdrawal", Unit::Seconds, withdrawals);
         bridge.register("members_suspended", "Members suspended because their unit is gone", metrics.members_suspended.clone());
         bridge.register("watch_lists", "Watch lists", metrics.watch_lists.clone());
         bridge.register("watch_list_keys", "Keys in all watch lists", metrics.watch_list_keys.clone());

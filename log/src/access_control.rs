@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::error::NoAuthorizer;
 use crate::{Connection, Error, Remedy};
 
 /// To connect, and for each answer.
@@ -45,11 +46,13 @@ const REQUEST_PERCENTAGE: &str = "request_percentage";
 
 const RESOURCES: [(i8, Resource); 4] = [(2, Resource::Topic), (3, Resource::Group), (4, Resource::Cluster), (5, Resource::TransactionalId)];
 
-const OPERATIONS: [(i8, Operation); 6] = [
+const OPERATIONS: [(i8, Operation); 8] = [
     (2, Operation::All),
     (3, Operation::Read),
     (4, Operation::Write),
     (5, Operation::Create),
+    (6, Operation::Delete),
+    (7, Operation::Alter),
     (8, Operation::Describe),
     (10, Operation::DescribeConfigs),
 ];
@@ -206,7 +209,7 @@ fn accepted(doing: &str, code: i16, message: Option<StrBytes>) -> Result<(), Err
     // 31 is CLUSTER_AUTHORIZATION_FAILED, 54 SECURITY_DISABLED.
     let why = match code {
         31 => "this client may not change who may do what: use the certificate of a super user".to_owned(),
-        54 => "the brokers have no authorizer: set authorizer.class.name, or use ./ryggrad up --secure".to_owned(),
+        54 => return Err(Error::other(doing, Remedy::Die, NoAuthorizer)),
         _ => format!("Kafka's error {code} {said}"),
     };
     Err(Error::other(doing, Remedy::Die, why))

@@ -13,6 +13,11 @@ pub enum Remedy {
     Die,
 }
 
+/// The brokers ask nobody who it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the brokers have no authorizer: set authorizer.class.name, or use ./ryggrad up --secure")]
+pub(crate) struct NoAuthorizer;
+
 /// Something that Kafka would not do.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing}")]
@@ -57,6 +62,11 @@ impl Error {
         // librdkafka makes some of them "fatal" and leaves the reason to the text.
         matches!(code, Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced))
             || ["fence", "old epoch"].iter().any(|word| error.to_string().contains(word))
+    }
+
+    /// Whether the brokers let everybody do everything, so that there is nothing to be set.
+    pub fn lacks_authorizer(&self) -> bool {
+        self.source.is::<NoAuthorizer>()
     }
 
     /// The whole chain in one line.

@@ -122,6 +122,13 @@ pub(crate) fn ask_committed(
     Ok(committed)
 }
 
+/// The groups whose names begin so, as far as this client may see them.
+pub(crate) fn beginning_with(consumer: &BaseConsumer<Listener>, prefixes: &[String], timeout: Duration) -> Result<Vec<String>, Error> {
+    let found = consumer.fetch_group_list(None, timeout).map_err(|error| Error::new("list consumer groups", error))?;
+    let is_meant = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+    Ok(found.groups().iter().map(|group| group.name()).filter(|name| is_meant(name)).map(str::to_owned).collect())
+}
+
 /// Sets the positions of a group in which nobody reads, and reads back that they stand.
 pub async fn set(connection: &Connection, group: &str, positions: &[(String, i32, i64)], timeout_ms: u64) -> Result<(), Error> {
     let consumer = asker(connection, group)?;

@@ -5,6 +5,7 @@
 //! beforehand, [`Copier`] copies records byte for byte, [`groups`] knows how far others have read, [`topics`] creates and checks topics from
 //! the catalogue, [`LocalBroker`] runs a real broker for development, tests and benchmarks,
 //! [`LocalAuthority`] vouches on this machine, [`access_control`] reads and sets ACLs and quotas,
+//! [`ReceiverTopics`] empties and deletes topics of single receivers,
 //! [`Seal`] encrypts what must not lie open in a topic.
 //!
 //! Promises: only committed records are read; an offset outside the log is an error and never a
@@ -23,6 +24,7 @@ mod local_broker;
 mod offsets;
 mod publisher;
 mod reader;
+mod receiver_topics;
 mod scan;
 mod seal;
 mod stretch;
@@ -40,6 +42,7 @@ pub use offsets::{
 };
 pub use publisher::{Marks, Publisher, PublisherOptions};
 pub use reader::{Follower, Read, ReaderLimits, Start, follow, read_to_end};
-pub use scan::{Fetcher, Lent, scan, scan_from};
+pub use receiver_topics::ReceiverTopics;
+pub use scan::{Fetcher, Lent, scan, scan_from, scan_partitions};
 pub use seal::{Seal, SealError};
 pub use stretch::{Seen, Stretch, read_stretches};

@@ -175,14 +175,14 @@ impl Pulse {
     }
 }
 
-fn fetch(consumer: &BaseConsumer<Listener>, topic: &str, partition: i32, timeout_ms: u64) -> Result<Watermarks, Error> {
+pub(crate) fn fetch(consumer: &BaseConsumer<Listener>, topic: &str, partition: i32, timeout_ms: u64) -> Result<Watermarks, Error> {
     consumer
         .fetch_watermarks(topic, partition, Duration::from_millis(timeout_ms))
         .map(|(low, high)| Watermarks { low, high })
         .map_err(|error| Error::new(format!("ask for the ends of {topic}/{partition}"), error))
 }
 
-fn asker(connection: &Connection, isolation: &str) -> Result<BaseConsumer<Listener>, Error> {
+pub(crate) fn asker(connection: &Connection, isolation: &str) -> Result<BaseConsumer<Listener>, Error> {
     connection
         .client()
         .set("group.id", "ryggrad-reader")

@@ -109,7 +109,7 @@ pub async fn scan_from<T: Send + 'static>(
     connection: &Connection,
     topic: &str,
     start: Start,
-    mut state: T,
+    state: T,
     visit: impl Fn(&mut T, &Lent<'_>) -> Result<(), String> + Send + 'static,
 ) -> Result<T, Error> {
     let consumer = reader::create(connection, topic, &LIMITS)?;
@@ -118,19 +118,49 @@ pub async fn scan_from<T: Send + 'static>(
         let metadata = consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT).map_err(|error| Error::new(doing.clone(), error))?;
         let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
         let starts: Vec<_> = partitions.iter().map(|partition| (partition.id(), start)).collect();
-        let mut open = starts.len();
-        reader::assign(&consumer, &reader::start_list(&topic, &starts)?)?;
-        poll(&consumer, &doing, |event| {
-            match event {
-                Event::Record(record) => visit(&mut state, &record)?,
-                // Once for each partition: after the last nothing more is asked for.
-                Event::AtEnd => open = open.saturating_sub(1),
-            }
-            Ok(if open == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok(state)
+        show(&consumer, &topic, &doing, &starts, state, visit)
     })
     .await
+}
+
+/// The same, from an offset of its own in each of these partitions. None of them beyond the end.
+pub async fn scan_partitions<T: Send + 'static>(
+    connection: &Connection,
+    topic: &str,
+    starts: Vec<(i32, Start)>,
+    state: T,
+    visit: impl Fn(&mut T, &Lent<'_>) -> Result<(), String> + Send + 'static,
+) -> Result<T, Error> {
+    let consumer = reader::create(connection, topic, &LIMITS)?;
+    let (doing, topic) = (format!("scan {topic}"), topic.to_owned());
+    blocking(move || {
+        let shown = show(&consumer, &topic, &doing, &starts, state, visit);
+        // Its threads take a tenth of a second to end, which nobody has to wait for.
+        std::thread::spawn(move || drop(consumer));
+        shown
+    })
+    .await
+}
+
+fn show<T>(
+    consumer: &BaseConsumer<Listener>,
+    topic: &str,
+    doing: &str,
+    starts: &[(i32, Start)],
+    mut state: T,
+    visit: impl Fn(&mut T, &Lent<'_>) -> Result<(), String>,
+) -> Result<T, Error> {
+    let mut open = starts.len();
+    reader::assign(consumer, &reader::start_list(topic, starts)?)?;
+    poll(consumer, doing, |event| {
+        match event {
+            Event::Record(record) => visit(&mut state, &record)?,
+            // Once for each partition: after the last nothing more is asked for.
+            Event::AtEnd => open = open.saturating_sub(1),
+        }
+        Ok(if open == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(state)
 }
 
 /// Reads single records of a topic by their places.

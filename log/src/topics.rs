@@ -1,6 +1,7 @@
 //! Topics as the catalogue has them: created where missing, compared where they exist.
 //!
-//! Must never change or delete a topic that exists: a difference is shown, and people decide.
+//! Must never change or delete a topic that exists: a difference is shown, and people decide. (Topics of single receivers,
+//! which come and go with their subscriptions, are in `receiver_topics.rs`.)
 
 use std::collections::HashMap;
 use std::fmt;
@@ -146,7 +147,7 @@ pub async fn describe(connection: &Connection, topic: &str) -> Result<Option<Des
 }
 
 /// Partition counts of all topics. Of all, since asking for one by name could create it.
-async fn partition_counts(admin: Arc<AdminClient<Listener>>) -> Result<HashMap<String, usize>, Error> {
+pub(crate) async fn partition_counts(admin: Arc<AdminClient<Listener>>) -> Result<HashMap<String, usize>, Error> {
     blocking(move || {
         let metadata = admin.inner().fetch_metadata(None, TIMEOUT).map_err(|error| Error::new("list the topics", error))?;
         Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
@@ -180,6 +181,6 @@ async fn compare(admin: &AdminClient<Listener>, topic: &Topic, partitions: usize
     Ok(if differences.is_empty() { State::AsExpected } else { State::Differs(differences) })
 }
 
-fn admin(connection: &Connection) -> Result<AdminClient<Listener>, Error> {
+pub(crate) fn admin(connection: &Connection) -> Result<AdminClient<Listener>, Error> {
     connection.client().create_with_context(Listener).map_err(|error| Error::new("create an admin client", error))
 }

@@ -2,6 +2,7 @@
 
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method};
+use ryggrad_log::Connection;
 use serde_json::{Value, json};
 
 use crate::wait;
@@ -12,6 +13,7 @@ pub struct Caller {
     client: Client,
     base: String,
     token: Option<String>,
+    kafka: Option<Connection>,
 }
 
 /// An answer as it came.
@@ -43,7 +45,17 @@ pub type Reply = (u16, Value);
 impl Caller {
     /// A caller.
     pub fn new(base: &str, token: Option<&str>) -> Self {
-        Self { client: crate::upstream::client(), base: base.to_owned(), token: token.map(str::to_owned) }
+        Self { client: crate::upstream::client(), base: base.to_owned(), token: token.map(str::to_owned), kafka: None }
+    }
+
+    /// The same beside a broker, where a receiver reads a topic of its own.
+    pub fn at_kafka(self, kafka: Connection) -> Self {
+        Self { kafka: Some(kafka), ..self }
+    }
+
+    /// That broker.
+    pub fn kafka(&self) -> &Connection {
+        self.kafka.as_ref().expect("a caller of a scenario")
     }
 
     /// The same bridge with another token.

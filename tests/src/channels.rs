@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
+use ryggrad_log::groups::{self, Committed};
+use ryggrad_log::{Read, ReaderLimits, Start, follow};
+use ryggrad_schemas::cloudevents::Attributes;
+use ryggrad_schemas::{LogRecord, avro};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,6 +27,8 @@ use crate::wait;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Credit that a socket gives at a time; answers that a poll asks for.
 const AT_A_TIME: u64 = 50;
+/// How long nothing may come before a reader of a topic asks whether it is there.
+const LOOKED_AFTER: Duration = Duration::from_secs(2);
 /// How long to wait before a bridge that was not there is called again.
 const AGAIN_MS: u64 = 50;
 
@@ -41,11 +47,15 @@ pub enum Way {
     Credit,
     /// A WebSocket by `cloudevents.json`.
     Plain,
+    /// A topic of the receiver's own, whose group commits what was taken.
+    Kafka,
 }
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Webhook, Self::Batch, Self::Pull, Self::Stream, Self::Credit, Self::Plain];
+    pub const ALL: [Self; 7] = [Self::Webhook, Self::Batch, Self::Pull, Self::Stream, Self::Credit, Self::Plain, Self::Kafka];
+    /// Those over HTTP.
+    pub const OVER_HTTP: [Self; 6] = [Self::Webhook, Self::Batch, Self::Pull, Self::Stream, Self::Credit, Self::Plain];
 
     /// Whether the bridge calls.
     pub fn is_posted(self) -> bool {
@@ -147,6 +157,7 @@ impl Client {
             Way::Batch => json!({"verify": "none", "format": "batch", "batch_events_max": 7}),
             Way::Pull | Way::Stream => json!({"channel": "pull"}),
             Way::Credit | Way::Plain => json!({"channel": "websocket"}),
+            Way::Kafka => json!({"channel": "kafka"}),
         };
         if way.is_posted() {
             (body["sink"], body["secret"]) = (json!(endpoint(&moods, &book).await), json!(SECRET));
@@ -157,7 +168,10 @@ impl Client {
         let (status, made) = caller.post("/v1/subscriptions", body).await;
         assert_eq!(status, 201, "{way:?}: {made}");
         let id = made["id"].as_str().expect("an id").to_owned();
-        let fetcher = Fetcher { caller: caller.clone(), way, id: id.clone(), mood: moods.subscribe(), book: Arc::clone(&book) };
+        let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
+        let (topic, group) = (text("topic"), format!("{}.own", text("organisation")));
+        let (mood, book_of_its_own) = (moods.subscribe(), Arc::clone(&book));
+        let fetcher = Fetcher { caller: caller.clone(), way, id: id.clone(), topic, group, mood, book: book_of_its_own };
         let task = (!way.is_posted()).then(|| tokio::spawn(fetcher.run()));
         Self { way, id, caller: caller.clone(), mood: moods, book, task }
     }
@@ -274,6 +288,9 @@ struct Fetcher {
     caller: Caller,
     way: Way,
     id: String,
+    /// Its own topic, and the group that it reads as, if it has any.
+    topic: String,
+    group: String,
     mood: watch::Receiver<Mood>,
     book: Arc<Mutex<Book>>,
 }
@@ -294,6 +311,7 @@ impl Fetcher {
                 match self.way {
                     Way::Pull => self.poll(mood).await,
                     Way::Stream => self.stream(mood).await,
+                    Way::Kafka => self.records(mood).await,
                     _ => self.socket(mood, &mut cursor).await,
                 }
             };
@@ -383,6 +401,48 @@ impl Fetcher {
         Left::Broken
     }
 
+    /// As any client of Kafka: from what its group has committed, or from the beginning of what is there.
+    async fn records(&self, mood: Mood) -> Left {
+        let (kafka, place) = (self.caller.kafka(), (self.topic.clone(), 0));
+        let keeper = groups::Keeper::new(kafka, &self.group).expect("a group");
+        let Ok(committed) = keeper.committed(std::slice::from_ref(&place), 10_000).await else { return Left::Broken };
+        let Ok(marks) = ryggrad_log::watermarks(kafka, &self.topic, 0, 10_000).await else { return self.is_gone().await };
+        // What was deleted meanwhile is nobody's any more.
+        let next = committed.first().map_or(marks.low, |committed| committed.offset.max(marks.low));
+        let starts = [(0, Start::Offset(next.min(marks.high)))];
+        let mut follower = follow(kafka, &self.topic, &starts, ReaderLimits::default()).expect("a reader");
+        loop {
+            // A client learns late that a topic is gone.
+            let Ok(read) = tokio::time::timeout(LOOKED_AFTER, follower.next()).await else {
+                match self.is_gone().await {
+                    Left::Broken => continue,
+                    over => return over,
+                }
+            };
+            let Some(read) = read else { return Left::Broken };
+            match read {
+                Read::Records(records) => {
+                    let next = records.last().map_or(0, |record| record.offset + 1);
+                    self.note(records.iter().map(event_of), mood);
+                    let (topic, partition) = place.clone();
+                    let taken = Committed { topic, partition, offset: next, metadata: String::new() };
+                    if mood == Mood::Loses || keeper.commit(vec![taken]).await.is_err() {
+                        return Left::Broken;
+                    }
+                }
+                Read::Failed(_) => return self.is_gone().await,
+                _ => {}
+            }
+        }
+    }
+
+    async fn is_gone(&self) -> Left {
+        match self.caller.try_call(Method::GET, &format!("/v1/subscriptions/{}", self.id), None).await {
+            Some((404, _)) => Left::Over(404),
+            _ => Left::Broken,
+        }
+    }
+
     async fn socket(&self, mood: Mood, cursor: &mut Option<String>) -> Left {
         let after = cursor.as_ref().filter(|_| self.way == Way::Plain).map(|cursor| format!("?after={cursor}")).unwrap_or_default();
         let mut socket = match Socket::open(&self.caller, &self.id, self.way.protocol(), &after).await {
@@ -423,6 +483,16 @@ impl Fetcher {
             }
         }
     }
+}
+
+/// A record of a receiver's own topic as the CloudEvent that it is, with its number as others have it.
+fn event_of(record: &LogRecord) -> Value {
+    let data = record.value.as_ref().map(|value| avro::decode_to_json(value).expect("framed Avro"));
+    let mut event = Attributes::from_record(record).expect("a CloudEvent").to_structured(data);
+    for (name, header) in [("deliveryepoch", "ryggrad_epoch"), ("deliverynumber", "ryggrad_number")] {
+        event[name] = json!(record.header(header).expect("every record has a number"));
+    }
+    event
 }
 
 /// A WebSocket of the test's own, for what stock clients do not do.

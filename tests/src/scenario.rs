@@ -94,7 +94,7 @@ impl Scenario {
 
     /// The operator at the bridge, once it is ready.
     pub async fn operator(&self) -> Caller {
-        let operator = Caller::new(&self.bridge_url(), Some(OPERATOR_TOKEN));
+        let operator = Caller::new(&self.bridge_url(), Some(OPERATOR_TOKEN)).at_kafka(self.connection());
         operator.ready().await;
         operator
     }

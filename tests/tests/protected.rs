@@ -326,7 +326,10 @@ impl Stage {
             let live: BTreeSet<(u64, u64)> =
                 taken().iter().filter(|arrival| arrival.event["replay"].is_null()).map(|arrival| arrival.number).collect();
             let (first, last) = (live.first().unwrap(), live.last().unwrap());
-            assert_eq!((first.0, first.1, last.1), (last.0, 1, live.len() as u64), "{:?}: gaps in the numbers", client.way);
+            // What is withdrawn unread was numbered, and is written anew under others.
+            if client.way != Way::Kafka {
+                assert_eq!((first.0, first.1, last.1), (last.0, 1, live.len() as u64), "{:?}: gaps in the numbers", client.way);
+            }
             // Whoever is behind may read later what it may have again.
             if client.id != self.failing.id {
                 let came = taken().iter().filter(|arrival| kept.contains(arrival.id())).count();
@@ -416,7 +419,8 @@ async fn whatever_is_taken_away_is_in_force_within_a_second_on_every_way_in() {
     gone(&stage.operator, &stage.supplier_token).await;
     let revoked_ms = now_ms();
     stage.time_passes(revoked_ms).await;
-    let fetched = || stage.ways.iter().filter(|client| !client.way.is_posted());
+    // Kafka knows no tokens.
+    let fetched = || stage.ways.iter().filter(|client| !client.way.is_posted() && client.way != Way::Kafka);
     stage.silent("token", fetched(), revoked_ms + EFFECTIVE_MS, now_ms());
     assert_eq!(stage.supplier.get("/v1/subscriptions").await.0, 401);
     assert_eq!(Socket::open(&stage.supplier, &stage.ways[4].id, "ryggrad.v1", "").await.err(), Some(401));

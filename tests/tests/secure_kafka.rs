@@ -7,8 +7,7 @@ use std::path::Path;
 
 use reqwest::Method;
 use ryggrad_log::access_control::AccessControl;
-use ryggrad_log::{Appender, Connection, Identity, LocalAuthority};
-use ryggrad_schemas::{EncodedRecord, Headers};
+use ryggrad_log::{Connection, Identity, LocalAuthority};
 use ryggrad_tests::bridge::Caller;
 use ryggrad_tests::process::{Process, command, free_port};
 use ryggrad_tests::receiver::Receiver;
@@ -19,7 +18,8 @@ use tempfile::TempDir;
 
 const A: &str = "312345676";
 const B: &str = "310000019";
-const SUBSCRIPTION: &str = "018f0000-0000-7000-8000-000000000001";
+/// Acts for A.
+const SUPPLIER: &str = "923609016";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What a stock client says when the broker does not let it in at all, depending on how far it got.
@@ -83,6 +83,22 @@ impl Place {
         }
     }
 
+    /// The topic of a subscription for an organisation, made by a supplier if one is named.
+    async fn outlet(&self, organisation: &str, supplier: Option<&str>) -> String {
+        let operator = self.operator();
+        let issued = async |body: Value| operator.with_token(operator.post("/v1/tokens", body).await.1["token"].as_str());
+        if let Some(supplier) = supplier {
+            let owner = issued(json!({"organisation": organisation})).await;
+            let (status, said) = owner.post("/v1/delegations", json!({"supplier": supplier, "types": ["no.ryggrad.*"]})).await;
+            assert_eq!(status, 201, "{said}");
+        }
+        let maker = issued(json!({"organisation": organisation, "supplier": supplier})).await;
+        let wish = json!({"types": ["no.ryggrad.*"], "channel": "kafka", "start": "beginning"});
+        let (status, made) = maker.post("/v1/subscriptions", wish).await;
+        assert_eq!(status, 201, "{made}");
+        made["topic"].as_str().unwrap().to_owned()
+    }
+
     async fn set_standing(&self, organisation: &str, standing: &str) {
         let (status, said) =
             self.operator().call(Method::PUT, &format!("/v1/members/{organisation}"), Some(json!({"standing": standing}))).await;
@@ -119,19 +135,26 @@ async fn each_does_what_it_may_on_a_broker_with_certificates_and_acls() {
 
     // Nobody outside may anything until it is applied.
     place.set_standing(A, "active").await;
-    let (a, b) = (place.certificate(A), place.certificate(B));
+    let (a, b, supplier) = (place.certificate(A), place.certificate(B), place.certificate(SUPPLIER));
     let group = format!("{A}.local-copy");
     refused(&place.as_member(&a, "read", VIRKSOMHET, &group).await, &["TOPIC_AUTHORIZATION_FAILED"]);
-    let outlet = format!("ut.{A}.{SUBSCRIPTION}");
-    make_topic(&place, &outlet).await;
+    // But its own topic, which the bridge opens to it and to its supplier by itself.
+    let outlet = place.outlet(A, None).await;
+    let of_supplier = place.outlet(A, Some(SUPPLIER)).await;
+    wait::until("A reads its own topic", 30, || async {
+        let outcome = place.as_member(&a, "group", &outlet, &group).await;
+        outcome["records"].as_u64().is_some_and(|records| records > 0).then_some(())
+    })
+    .await;
     let (code, out, said) = place.run(&["access", "plan"]);
     assert_eq!(code, Some(5), "{out}{said}");
-    assert!(out.contains(&outlet) && out.contains(VIRKSOMHET) && out.contains("quota"), "{out}");
+    assert!(!out.contains("ut.") && out.contains(VIRKSOMHET) && out.contains("quota"), "{out}");
     place.apply();
 
     got_some(&place.as_member(&a, "read", VIRKSOMHET, &group).await);
     got_some(&place.as_member(&a, "group", VIRKSOMHET, &group).await);
-    got_some(&place.as_member(&a, "read", &outlet, &group).await);
+    got_some(&place.as_member(&a, "group", &outlet, &format!("{A}.another")).await);
+    got_some(&place.as_member(&supplier, "group", &of_supplier, "923609016.own").await);
     let denied = "TOPIC_AUTHORIZATION_FAILED";
     for (who, what, topic, group, error) in [
         (&a, "write", VIRKSOMHET, group.as_str(), denied),
@@ -140,6 +163,8 @@ async fn each_does_what_it_may_on_a_broker_with_certificates_and_acls() {
         (&a, "group", VIRKSOMHET, "310000019.theirs", "GROUP_AUTHORIZATION_FAILED"),
         (&b, "read", VIRKSOMHET, "310000019.own", denied),
         (&b, "read", &outlet, "310000019.own", denied),
+        (&b, "read", &of_supplier, "310000019.own", denied),
+        (&supplier, "read", &outlet, "923609016.own", denied),
     ] {
         let outcome = place.as_member(who, what, topic, group).await;
         refused(&outcome, &[error]);
@@ -156,27 +181,26 @@ async fn each_does_what_it_may_on_a_broker_with_certificates_and_acls() {
     let mut control = AccessControl::connect(&as_member).await.unwrap();
     assert!(control.rights().await.unwrap_err().chain().contains("super user"));
 
-    // Suspended, it is refused from the next apply on.
+    // Suspended, it is refused at its own topic at once, and what stood there is gone; elsewhere from the next apply on.
     place.set_standing(A, "suspended").await;
-    assert_eq!(place.run(&["access", "plan"]).0, Some(5));
+    wait::until("it is withdrawn", 1, || async {
+        let marks = ryggrad_log::watermarks(&place.connection(), &outlet, 0, 5_000).await.unwrap();
+        (marks.low == marks.high).then_some(())
+    })
+    .await;
+    refused(&place.as_member(&a, "read", &outlet, &group).await, &[denied]);
+    refused(&place.as_member(&supplier, "read", &of_supplier, "923609016.own").await, &[denied]);
+    let (code, out, _) = place.run(&["access", "plan"]);
+    assert!(code == Some(5) && !out.contains("ut."), "{out}");
     place.apply();
-    for topic in [VIRKSOMHET, &outlet] {
-        refused(&place.as_member(&a, "read", topic, &group).await, &[denied]);
-    }
-}
+    refused(&place.as_member(&a, "read", VIRKSOMHET, &group).await, &[denied]);
 
-/// A receiver's topic with one record, by hand: nobody writes there yet.
-async fn make_topic(place: &Place, name: &str) {
-    let connection = place.connection();
-    let like = ryggrad_schemas::Catalogue::built_in().topic("ryggrad.quarantine").unwrap().clone();
-    let topic = ryggrad_schemas::catalogue::Topic { name: name.to_owned(), ..like };
-    ryggrad_log::topics::ensure(&connection, &[topic], 1).await.unwrap();
-    let record = EncodedRecord {
-        topic: name.to_owned(),
-        partition: Some(0),
-        key: "k".to_owned(),
-        value: Some(b"{}".to_vec()),
-        headers: Headers::default(),
-    };
-    Appender::new(&connection, 10_000).unwrap().append(&record).await.unwrap();
+    // Back again, it gets what it had not read.
+    place.set_standing(A, "active").await;
+    wait::until("A reads its own topic again", 30, || async {
+        let outcome = place.as_member(&a, "group", &outlet, &group).await;
+        outcome["records"].as_u64().is_some_and(|records| records > 0).then_some(())
+    })
+    .await;
+    place.apply();
 }

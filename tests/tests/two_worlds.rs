@@ -59,7 +59,7 @@ impl World {
         make(&parties.controller, "blocks", block).await;
         let receiver = parties.receiver;
         let mut clients = Vec::new();
-        for way in Way::ALL {
+        for way in Way::OVER_HTTP {
             clients.push(Client::subscribe(&receiver, way, &json!({"types": [TYPE]}), Mood::Takes).await);
         }
         let moody = Receiver::start().await;

@@ -114,7 +114,7 @@ pub fn batch_id(members: impl IntoIterator<Item = MessageId>) -> MessageId {
     MessageId::of(Uuid::new_v5(&BATCH_NAMESPACE, name.as_bytes()))
 }
 
-fn void_uuid(subscription: Uuid, numbered: &Numbered) -> Uuid {
+pub(crate) fn void_uuid(subscription: Uuid, numbered: &Numbered) -> Uuid {
     Uuid::new_v5(&subscription, format!("void/{}/{}", numbered.epoch, numbered.number).as_bytes())
 }
 

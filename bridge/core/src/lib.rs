@@ -23,6 +23,7 @@ pub mod matching;
 mod mixer;
 pub mod network;
 pub mod outcome;
+pub mod outlet;
 pub mod own_headers;
 pub mod patch;
 pub mod pull_cursor;

@@ -82,7 +82,7 @@ impl Patch {
             ..Self::default()
         };
         match subscription.channel {
-            Channel::Pull | Channel::WebSocket => webhook_only(members, &mut faults),
+            Channel::Pull | Channel::WebSocket | Channel::Kafka => webhook_only(members, &mut faults),
             Channel::Webhook => {
                 patch.sink = members.get("sink").map(|value| parse_sink(Some(value), policy, &mut faults));
                 patch.secret = parse_secret(members, &mut faults);

@@ -22,6 +22,8 @@ pub enum Channel {
     Pull,
     /// The receiver holds a socket open. It may fetch as well: the cursor is the same.
     WebSocket,
+    /// The bridge writes them to a topic of the receiver's own.
+    Kafka,
 }
 
 impl Channel {
@@ -31,12 +33,18 @@ impl Channel {
             Self::Webhook => "webhook",
             Self::Pull => "pull",
             Self::WebSocket => "websocket",
+            Self::Kafka => "kafka",
         }
     }
 
-    /// Whether the receiver comes for its events.
+    /// Whether the receiver comes to the bridge for its events.
     pub fn is_fetched(self) -> bool {
-        self != Self::Webhook
+        matches!(self, Self::Pull | Self::WebSocket)
+    }
+
+    /// Whether they are posted to an endpoint. What is not has a shelf of numbers, and somebody who takes from it.
+    pub fn is_posted(self) -> bool {
+        self == Self::Webhook
     }
 }
 

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use ryggrad_bridge_core::access::{Caller, Change, Event, Fact, Kept, Kind, Reason, Sight, Who};
 use ryggrad_log::{Appender, Connection, Seal, SealError};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
 use crate::config::BridgeConfig;
 use crate::telemetry::{KindLabel, Telemetry};
@@ -28,6 +28,9 @@ pub use decisions::{Decisions, Disclosed, Leave};
 pub use departures::Departures;
 pub use holds::{Hold, Holds};
 use topics::Topics;
+
+/// Turns that may wait for a listener; whoever misses some takes it that they are anyone's.
+const TURNS_WAITING_MAX: usize = 256;
 
 /// How often the clock is looked at, which may be set: facts begin and end with time.
 const CLOCK_LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
@@ -76,6 +79,28 @@ pub struct Changed {
     pub kept: Option<Kept>,
 }
 
+/// Somebody's events may be decided otherwise from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Those of this one, for whom or by whom they are got.
+    Of(Organisasjonsnummer),
+    /// Anyone's.
+    Anyone,
+}
+
+impl Turn {
+    fn of(fact: &Fact) -> Self {
+        let receiver = match fact {
+            Fact::Member(member) => Some(member.organisation),
+            Fact::Delegation(delegation) => Some(delegation.organisation),
+            Fact::Grant(grant) => Some(grant.receiver),
+            Fact::Relation(relation) => Some(relation.receiver),
+            Fact::Block(block) => block.receiver,
+        };
+        receiver.map_or(Self::Anyone, Self::Of)
+    }
+}
+
 /// What is listed: every fact by its kind and id, and how many each organisation has made.
 #[derive(Default)]
 struct Known {
@@ -119,6 +144,7 @@ pub struct Access {
     config: BridgeConfig,
     telemetry: Telemetry,
     holds: Arc<Holds>,
+    turns: broadcast::Sender<Turn>,
     /// One change at a time, so that what is checked still holds when it is written.
     changing: Mutex<()>,
 }
@@ -151,6 +177,7 @@ impl Access {
             config: config.clone(),
             telemetry,
             holds,
+            turns: broadcast::Sender::new(TURNS_WAITING_MAX),
             changing: Mutex::default(),
         };
         Kind::ALL.into_iter().for_each(|kind| access.count(kind));
@@ -212,9 +239,20 @@ impl Access {
             // A clock that was set back has turned too.
             if turned || now < weighed_at {
                 self.weigh();
+                self.tell(Turn::Anyone);
             }
             weighed_at = now;
         }
+    }
+
+    /// Tells whose events may be decided otherwise from now on.
+    pub fn turns(&self) -> broadcast::Receiver<Turn> {
+        self.turns.subscribe()
+    }
+
+    fn tell(&self, turn: Turn) {
+        // Nobody has to listen.
+        let _ = self.turns.send(turn);
     }
 
     fn weigh(&self) {
@@ -272,6 +310,7 @@ impl Access {
         }
         write(&self.known).set(kind, id, kept.clone());
         self.weigh();
+        [before.as_ref(), kept.as_ref().map(|kept| &kept.fact)].into_iter().flatten().for_each(|fact| self.tell(Turn::of(fact)));
         self.telemetry.access_changes.inc();
         self.count(kind);
         Ok(Changed { is_new: before.is_none(), kept })

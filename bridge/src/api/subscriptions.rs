@@ -156,7 +156,7 @@ pub(super) async fn own_posted(ready: &Ready, caller: Caller, id: Id) -> Result<
 }
 
 fn posted(subscription: Subscription) -> Result<Subscription, Problem> {
-    if subscription.channel.is_fetched() { Err(Problem::other_channel(subscription.channel)) } else { Ok(subscription) }
+    if subscription.channel.is_posted() { Ok(subscription) } else { Err(Problem::other_channel(subscription.channel)) }
 }
 
 /// What withholds all that a subscription would get: what stops whoever it is for, or a type that is shut here.

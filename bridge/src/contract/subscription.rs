@@ -151,7 +151,7 @@ fn new_webhook() -> Value {
 }
 
 fn new_feed() -> Value {
-    let channel = json!({"type": "string", "enum": ["pull", "websocket"]});
+    let channel = json!({"type": "string", "enum": ["pull", "websocket", "kafka"]});
     object(
         &["types", "channel"],
         json!({
@@ -178,12 +178,12 @@ fn shown(more: &[(&str, Value)]) -> Value {
         }),
     );
     let own = json!({
-        "id": id(), "organisation": organisation(), "supplier": organisation(), "channel": {"enum": ["webhook", "pull", "websocket"]},
+        "id": id(), "organisation": organisation(), "supplier": organisation(), "channel": {"enum": ["webhook", "pull", "websocket", "kafka"]},
         "types": {"type": "array", "items": text()}, "filters": {"type": "array", "items": reference("Filter")}, "watch_list": id(), "sink": text(),
         "description": text(), "start": {"anyOf": [{"enum": ["now", "beginning"]}, time()]},
         "state": {"enum": ["active", "paused", "disabled"]}, "reason": text(), "created_at": time(),
         "headers": {"type": "array", "items": text(), "description": "Names; values are shown to nobody."},
-        "verify": verify(), "verification": verification, "previous_secret_until": time(),
+        "verify": verify(), "verification": verification, "previous_secret_until": time(), "topic": text(),
     });
     let more = more.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
     let mut shape = object(
@@ -228,5 +228,8 @@ fn status() -> Value {
     counts.insert("withheld_by".to_owned(), withheld_by());
     counts.insert("trouble".to_owned(), or_null(text()));
     let required: Vec<String> = counts.keys().cloned().collect();
+    // With that channel alone.
+    let kafka = json!({"written_number": {"type": ["integer", "null"]}, "trouble": or_null(text())});
+    counts.insert("kafka".to_owned(), whole(kafka));
     json!({"type": "object", "required": required, "properties": counts, "additionalProperties": false})
 }

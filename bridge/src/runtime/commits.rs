@@ -56,7 +56,7 @@ pub(super) fn newcomer(
 
 /// What the hub has to know of a subscription.
 pub(super) fn wish(subscription: &Subscription, mode: Mode, config: &BridgeConfig) -> Wish {
-    let fetches = subscription.channel.is_fetched();
+    let fetches = !subscription.channel.is_posted();
     let delivery = &subscription.delivery;
     Wish {
         caller: subscription.caller(),

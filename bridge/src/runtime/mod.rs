@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use ryggrad_bridge_core::access::Caller;
+use ryggrad_bridge_core::access::{Caller, Extent};
 use ryggrad_bridge_core::cursor::{LaneKey, Place};
 use ryggrad_bridge_core::delivery::MessageId;
 use ryggrad_bridge_core::hub::Guard;
@@ -89,18 +89,30 @@ pub struct Stopped {
     pub sink: Option<String>,
 }
 
-/// What a receiver that fetches is given.
-pub struct Fetched {
+/// What a receiver that fetches is given; each event in the form that its channel has.
+pub struct Fetched<T = Bytes> {
     /// Which run of numbers.
     pub epoch: u32,
     /// Everything up to this number is taken.
     pub acknowledged: u64,
-    /// Deliveries in ascending order of their numbers: the whole event in structured JSON.
-    pub events: Vec<(u64, Bytes)>,
+    /// Deliveries in ascending order of their numbers.
+    pub events: Vec<(u64, T)>,
     /// Those of them that are disclosures, which have to be recorded before anybody is given them.
     pub owed: Vec<Owed>,
     /// Whether some were left out that could not be recorded now, or are decided anew.
     pub put_off: bool,
+}
+
+/// What a delivery shows.
+pub struct Given {
+    /// The delivery's id.
+    pub delivery: MessageId,
+    /// The record.
+    pub record: Arc<Record>,
+    /// How much of it.
+    pub extent: Extent,
+    /// In which view, of protected data.
+    pub view: Option<String>,
 }
 
 /// A disclosure that is not recorded yet.
@@ -181,6 +193,7 @@ enum Command {
     Positions(Uuid, oneshot::Sender<Option<BTreeMap<Place, i64>>>),
     Epoch(Uuid, oneshot::Sender<Option<u32>>),
     Fetch(Uuid, Option<u64>, usize, oneshot::Sender<Option<Fetched>>),
+    FetchRecords(Uuid, usize, oneshot::Sender<Option<Fetched<Option<Given>>>>),
     Acknowledge(Uuid, u64, oneshot::Sender<bool>),
     Available(Uuid, oneshot::Sender<Option<watch::Receiver<u64>>>),
     Go(oneshot::Sender<()>),
@@ -276,6 +289,11 @@ impl Engine {
     /// What a receiver that fetches has not taken, after a number.
     pub async fn fetch(&self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
         self.ask(|answer| Command::Fetch(id, after, limit, answer)).await?
+    }
+
+    /// What follows the last number that was taken, as records; nothing in the place of a void notice.
+    pub async fn fetch_records(&self, id: Uuid, limit: usize) -> Option<Fetched<Option<Given>>> {
+        self.ask(|answer| Command::FetchRecords(id, limit, answer)).await?
     }
 
     /// A receiver that fetches has taken everything up to a number; on disk when it returns.

@@ -68,6 +68,8 @@ mod going_back;
 mod holding;
 mod views;
 
+use views::structured_event;
+
 type Records = Vec<Arc<Record>>;
 type Committed = Result<(), CommitError>;
 
@@ -411,7 +413,8 @@ impl Runner {
                     self.members.get(&id).and_then(|member| self.hub.member(*member)).map(|member| member.machine().numbering().epoch);
                 let _ = answer.send(epoch);
             }
-            Command::Fetch(id, after, limit, answer) => drop(answer.send(self.fetch(id, after, limit))),
+            Command::Fetch(id, after, limit, answer) => drop(answer.send(self.fetch(id, after, limit, structured_event))),
+            Command::FetchRecords(id, limit, answer) => drop(answer.send(self.fetch(id, None, limit, |given, _| given))),
             Command::Acknowledge(id, number, answer) => match self.members.get(&id).copied() {
                 Some(member) => {
                     self.step(Input::Acknowledged { member, number });

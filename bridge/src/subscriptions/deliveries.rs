@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Subscriptions;
 use crate::access::Leave;
 use crate::disclosures::Draft;
-pub use crate::runtime::{Fetched, LoggedAttempt, of_attempt};
+pub use crate::runtime::{Fetched, Given, LoggedAttempt, of_attempt};
 use crate::runtime::{Letters, Owed, topic_name, word};
 
 /// A delivery that was set aside: a reference, never a copy.
@@ -62,13 +62,23 @@ impl Subscriptions {
     /// Deliveries after a number, or after the last acknowledged one; at most `limit`. What is a disclosure is
     /// recorded when it returns.
     pub async fn fetch(&self, id: Uuid, channel: &'static str, after: Option<u64>, limit: usize) -> Option<Fetched> {
-        let mut fetched = self.engine.fetch(id, after, limit).await?;
+        let fetched = self.engine.fetch(id, after, limit).await?;
+        Some(self.recorded(id, channel, fetched).await)
+    }
+
+    /// The same after the last acknowledged one, as records.
+    pub async fn fetch_records(&self, id: Uuid, channel: &'static str, limit: usize) -> Option<Fetched<Option<Given>>> {
+        let fetched = self.engine.fetch_records(id, limit).await?;
+        Some(self.recorded(id, channel, fetched).await)
+    }
+
+    async fn recorded<T>(&self, id: Uuid, channel: &'static str, mut fetched: Fetched<T>) -> Fetched<T> {
         let owed = std::mem::take(&mut fetched.owed);
         if let Some(kept) = self.disclose(id, channel, &owed).await {
             fetched.events.retain(|(number, _)| *number < kept);
             fetched.put_off = true;
         }
-        Some(fetched)
+        fetched
     }
 
     /// Records disclosures. The first number that must not be given after all, if there is one.

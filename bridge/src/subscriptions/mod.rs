@@ -15,7 +15,7 @@ mod trial;
 mod verification;
 mod watching;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +39,10 @@ use uuid::Uuid;
 
 use crate::access::{Access, Hold};
 use crate::facts::Facts;
+use crate::outlets::Outlets;
 use crate::runtime::{Context, Engine, Running};
 use crate::watch_lists::WatchLists;
-pub use deliveries::{Fetched, Selection, of_attempt};
+pub use deliveries::{Fetched, Given, Selection, of_attempt};
 use pace::Pace;
 pub use replays::Replays;
 use strongbox::Strongbox;
@@ -82,6 +83,8 @@ pub struct Others {
     pub watch_lists: Arc<WatchLists>,
     /// Who is stopped.
     pub access: Arc<Access>,
+    /// What is written to topics of their receivers.
+    pub outlets: Outlets,
 }
 
 /// All subscriptions.
@@ -95,6 +98,7 @@ pub struct Subscriptions {
     engine: Engine,
     watch_lists: Arc<WatchLists>,
     access: Arc<Access>,
+    outlets: Outlets,
     moments: OnceCell<Moments>,
     verifications: Verifications,
     pace: Pace,
@@ -114,7 +118,7 @@ impl Subscriptions {
         seal: Seal,
         context: Arc<Context>,
         engine: Engine,
-        Others { watch_lists, access }: Others,
+        Others { watch_lists, access, outlets }: Others,
         loaded: BTreeMap<String, Subscription>,
     ) -> Self {
         let known = loaded.into_values().map(|subscription| (subscription.id, subscription)).collect();
@@ -128,6 +132,7 @@ impl Subscriptions {
             engine,
             watch_lists,
             access,
+            outlets,
             context,
             moments: OnceCell::new(),
             verifications: Verifications::new(stopping.clone()),
@@ -147,11 +152,16 @@ impl Subscriptions {
         for subscription in known {
             let own = stored.remove(subscription.id.as_bytes()).unwrap_or_default();
             self.start(&subscription, own, &live).await?;
+            if self.shut(&subscription).is_none() {
+                self.outlets.open(self, &subscription);
+            }
             self.verify_if_due(&subscription);
             if first_end(&subscription).is_some() {
                 self.retire_secrets_in_time(&subscription);
             }
         }
+        let ids: BTreeSet<Uuid> = self.known.read().await.keys().copied().collect();
+        self.outlets.tidy(|id| ids.contains(&id)).await;
         self.start_replays(stored).await?;
         if !stored.is_empty() {
             let gone = subscriptions.into_keys().map(|subscription| Change::Forget { subscription }).collect();
@@ -208,9 +218,12 @@ impl Subscriptions {
             sealed_secret: self.strongbox.seal_secret(id, &secret)?,
             previous: Vec::new(),
         };
+        // A topic without its subscription is deleted at the next start.
+        self.outlets.make(&subscription).await?;
         self.facts.put(id.to_string(), &subscription).await?;
         self.known.write().await.insert(id, subscription.clone());
         self.start(&subscription, Stored::default(), &BTreeMap::new()).await?;
+        self.outlets.open(self, &subscription);
         self.verify_if_due(&subscription);
         Ok((subscription, secret))
     }
@@ -228,7 +241,11 @@ impl Subscriptions {
 
     /// How it stands.
     pub async fn status(&self, id: Uuid) -> Option<Value> {
-        self.engine.status(id).await
+        let mut shown = self.engine.status(id).await?;
+        if let Some(outlet) = self.outlets.status(id) {
+            shown["kafka"] = outlet;
+        }
+        Some(shown)
     }
 
     /// Pauses or resumes; in force when it returns. `None` if it is gone meanwhile.
@@ -348,6 +365,7 @@ impl Subscriptions {
             self.engine.change(running).await;
             self.change_replays(&after).await;
         }
+        self.outlets.change(&after);
         Ok(Some(after))
     }
 
@@ -358,9 +376,12 @@ impl Subscriptions {
             return Err(ChangeError::Precondition);
         }
         self.facts.remove(id.to_string()).await?;
-        self.known.write().await.remove(&id);
+        let gone = self.known.write().await.remove(&id);
         self.verifications.forget(id);
         self.engine.remove(id).await;
+        if let Some(gone) = gone {
+            self.outlets.delete(&gone).await;
+        }
         self.context.disclosures.forget(id);
         self.forget_replays(id).await?;
         // If this is lost in a crash, the next start forgets them.
@@ -371,6 +392,7 @@ impl Subscriptions {
     /// Ends all workers after what is under way.
     pub async fn drain(&self) {
         self.stopping.cancel();
+        self.outlets.ended().await;
         self.engine.drain().await;
     }
 
@@ -422,7 +444,7 @@ impl Subscriptions {
     /// How a subscription is to run; `None` if its secrets or its watch list do not open, or a type is shut.
     fn running(&self, subscription: &Subscription) -> Option<Running> {
         let target = self.target_options(subscription);
-        let opens = (target.is_some() || subscription.channel.is_fetched()) && self.knows_keys_of(subscription);
+        let opens = (target.is_some() || !subscription.channel.is_posted()) && self.knows_keys_of(subscription);
         (opens && self.shut(subscription).is_none()).then(|| Running {
             subscription: subscription.clone(),
             target,
@@ -438,7 +460,7 @@ impl Subscriptions {
     }
 
     fn mode(&self, subscription: &Subscription) -> Mode {
-        let may_deliver = subscription.channel.is_fetched() || subscription.may_deliver(self.context.config.development_egress);
+        let may_deliver = !subscription.channel.is_posted() || subscription.may_deliver(self.context.config.development_egress);
         match subscription.state {
             State::Active if may_deliver => Mode::Running,
             State::Active | State::Paused | State::Disabled => Mode::Stopped,

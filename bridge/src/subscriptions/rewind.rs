@@ -28,6 +28,23 @@ impl Subscriptions {
         self.engine.rewind(subscription.id, targets).await.map(|_| ()).ok_or(ChangeError::Stopped)
     }
 
+    /// Goes back to these offsets, as far as the log and the subscription begin before them; on disk when it returns.
+    pub async fn go_back(&self, subscription: &Subscription, to: &BTreeMap<Place, i64>) -> Result<(), ChangeError> {
+        let mut targets = Vec::new();
+        for (topic, from) in &subscription.from {
+            let Some(id) = self.context.catalogue.topic(topic).map(|topic| topic.id) else { continue };
+            if !to.keys().any(|place| place.topic == id) {
+                continue;
+            }
+            let lows = self.offsets_of(topic, Moment::Beginning).await?;
+            for (partition, (low, from)) in (0..).zip(lows.iter().zip(from)) {
+                let place = Place { topic: id, partition };
+                targets.extend(to.get(&place).map(|offset| (place, *offset.max(low).max(from))));
+            }
+        }
+        self.engine.rewind(subscription.id, targets).await.map(|_| ()).ok_or(ChangeError::Stopped)
+    }
+
     /// How many events of stretches a subscription would get.
     pub async fn count(&self, stretches: &[Stretch], selection: Selection) -> Result<Counted, ChangeError> {
         let began = Instant::now();

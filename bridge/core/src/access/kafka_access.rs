@@ -24,6 +24,10 @@ const OWN: &str = "ryggrad.";
 const OUTLETS: &str = "ut.";
 /// What the services' groups begin with.
 const GROUPS: &str = "ryggrad-";
+/// As whom the bridge writes transactions to the topics of single receivers.
+pub const OUTLETS_PUBLISHER: &str = "ryggrad-outlets";
+/// Kafka's name of the cluster as a resource.
+const CLUSTER: &str = "kafka-cluster";
 
 /// What a right is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -53,6 +57,10 @@ pub enum Operation {
     Write,
     /// Making it.
     Create,
+    /// Removing it, and records of it.
+    Delete,
+    /// Changing it; of the cluster, who may do what.
+    Alter,
     /// Seeing that it is there.
     Describe,
     /// Seeing its settings.
@@ -160,6 +168,16 @@ impl Outlet {
     pub fn topic(&self) -> String {
         format!("{OUTLETS}{}.{}", self.receiver, self.subscription)
     }
+
+    /// Whoever may ever read it.
+    pub fn parties(&self) -> impl Iterator<Item = Organisasjonsnummer> {
+        [self.receiver].into_iter().chain(self.supplier)
+    }
+
+    /// What the groups of these begin with.
+    pub fn groups(&self) -> Vec<String> {
+        self.parties().map(|who| format!("{who}.")).collect()
+    }
 }
 
 /// What is known of who takes part.
@@ -175,14 +193,19 @@ pub struct Parties<'a> {
 
 /// What services need, whoever takes part.
 pub fn of_services(catalogue: &Catalogue) -> BTreeSet<Binding> {
-    use Operation::{Create, Describe, DescribeConfigs, Read, Write};
+    use Operation::{Alter, Create, Delete, Describe, DescribeConfigs, Read, Write};
     let mut found = BTreeSet::new();
     let mut allow = |principal: &str, resource, name: &str, is_prefix, operations: &[Operation]| {
         found.extend(operations.iter().map(|operation| Binding::allow(principal, resource, name, is_prefix, *operation)));
     };
     allow(BRIDGE, Resource::Topic, OWN, true, &[Read, Write, Create, DescribeConfigs]);
-    allow(BRIDGE, Resource::Topic, OUTLETS, true, &[Read, Write, Create, DescribeConfigs]);
+    allow(BRIDGE, Resource::Topic, OUTLETS, true, &[Read, Write, Create, Delete, DescribeConfigs]);
+    allow(BRIDGE, Resource::TransactionalId, OUTLETS_PUBLISHER, false, &[Write]);
+    // How far receivers have read what is theirs alone.
+    allow(BRIDGE, Resource::Group, "*", false, &[Describe]);
     allow(BRIDGE, Resource::Group, GROUPS, true, &[Read]);
+    // Who reads a receiver's topic is in force within a second, which nobody but the bridge can see to.
+    allow(BRIDGE, Resource::Cluster, CLUSTER, false, &[Alter]);
     for event in &catalogue.events {
         allow(BRIDGE, Resource::Topic, &event.topic, false, &[Read, Create, DescribeConfigs]);
     }
@@ -209,42 +232,70 @@ pub fn of_services(catalogue: &Catalogue) -> BTreeSet<Binding> {
 /// What is to be set, as of now.
 pub fn wanted(catalogue: &Catalogue, parties: Parties<'_>, quota: Quota, now: Timestamp) -> Rights {
     let mut rights = Rights { bindings: of_services(catalogue), quotas: BTreeMap::new() };
-    let standing: BTreeMap<_, _> = parties.members.iter().map(|member| (member.organisation, member.standing)).collect();
-    let is_active = |organisation| standing.get(&organisation) == Some(&Standing::Active);
-    // A supplier need be no member; one that is must not be stopped.
-    let may_act = |supplier| !matches!(standing.get(&supplier), Some(Standing::Suspended | Standing::Expelled));
-    let in_force: Vec<&Delegation> = parties
-        .delegations
-        .iter()
-        .filter(|delegation| delegation.period.holds(now) && is_active(delegation.organisation) && may_act(delegation.supplier))
-        .collect();
-
+    let known = Known::of(parties, now);
     let mut read = |who: Organisasjonsnummer, topic: &str| {
-        let principal = who.to_string();
-        let group = format!("{principal}.");
-        rights.bindings.insert(Binding::allow(&principal, Resource::Topic, topic, false, Operation::Read));
-        rights.bindings.insert(Binding::allow(&principal, Resource::Group, &group, true, Operation::Read));
-        rights.quotas.insert(principal, quota);
+        rights.bindings.extend(reading(who, topic));
+        rights.quotas.insert(who.to_string(), quota);
     };
     let is_open = |topic: &str| catalogue.events.iter().filter(|event| event.topic == topic).all(|event| event.class == DataClass::Open);
     for event in catalogue.events.iter().filter(|event| is_open(&event.topic)) {
-        let members = parties.members.iter().map(|member| member.organisation).filter(|organisation| is_active(*organisation));
+        let members = parties.members.iter().map(|member| member.organisation).filter(|organisation| known.is_active(*organisation));
         let suppliers =
-            in_force.iter().filter(|delegation| covers(&delegation.types, &event.ce_type)).map(|delegation| delegation.supplier);
+            known.in_force.iter().filter(|delegation| covers(&delegation.types, &event.ce_type)).map(|delegation| delegation.supplier);
         for who in members.chain(suppliers) {
             read(who, &event.topic);
         }
     }
-    for outlet in parties.outlets.iter().filter(|outlet| is_active(outlet.receiver)) {
-        read(outlet.receiver, &outlet.topic());
-        let acts = |supplier: &Organisasjonsnummer| {
-            in_force.iter().any(|delegation| delegation.organisation == outlet.receiver && delegation.supplier == *supplier)
-        };
-        if let Some(supplier) = outlet.supplier.filter(acts) {
-            read(supplier, &outlet.topic());
-        }
+    for outlet in parties.outlets {
+        known.readers(outlet).for_each(|who| read(who, &outlet.topic()));
     }
     rights
+}
+
+/// What makes who reads a receiver's topic what it is to be as of now, whatever is set: first what is taken.
+pub fn of_outlet(outlet: &Outlet, members: &[Member], delegations: &[Delegation], now: Timestamp) -> Vec<Change> {
+    let known = Known::of(Parties { members, delegations, outlets: &[] }, now);
+    let readers: BTreeSet<_> = known.readers(outlet).collect();
+    let (topic, others) = (outlet.topic(), outlet.parties().filter(|who| !readers.contains(who)));
+    let taken = others.map(|who| Change::Remove(Binding::allow(&who.to_string(), Resource::Topic, &topic, false, Operation::Read)));
+    taken.chain(readers.iter().flat_map(|who| reading(*who, &topic)).map(Change::Add)).collect()
+}
+
+/// What somebody needs to read a topic.
+fn reading(who: Organisasjonsnummer, topic: &str) -> [Binding; 2] {
+    let principal = who.to_string();
+    let group = Binding::allow(&principal, Resource::Group, &format!("{principal}."), true, Operation::Read);
+    [Binding::allow(&principal, Resource::Topic, topic, false, Operation::Read), group]
+}
+
+/// Who takes part, as of now.
+struct Known<'a> {
+    standing: BTreeMap<Organisasjonsnummer, Standing>,
+    in_force: Vec<&'a Delegation>,
+}
+
+impl<'a> Known<'a> {
+    fn of(parties: Parties<'a>, now: Timestamp) -> Self {
+        let standing = parties.members.iter().map(|member| (member.organisation, member.standing)).collect();
+        let mut known = Self { standing, in_force: Vec::new() };
+        // A supplier need be no member; one that is must not be stopped.
+        let may_act = |supplier| !matches!(known.standing.get(&supplier), Some(Standing::Suspended | Standing::Expelled));
+        let acts = |delegation: &&Delegation| known.is_active(delegation.organisation) && may_act(delegation.supplier);
+        known.in_force = parties.delegations.iter().filter(|delegation| delegation.period.holds(now)).filter(acts).collect();
+        known
+    }
+
+    fn is_active(&self, organisation: Organisasjonsnummer) -> bool {
+        self.standing.get(&organisation) == Some(&Standing::Active)
+    }
+
+    fn readers(&self, outlet: &Outlet) -> impl Iterator<Item = Organisasjonsnummer> {
+        let delegates = |delegation: &&Delegation, to| delegation.organisation == outlet.receiver && delegation.supplier == to;
+        let acts = |supplier: &Organisasjonsnummer| self.in_force.iter().any(|delegation| delegates(delegation, *supplier));
+        let receiver = Some(outlet.receiver).filter(|receiver| self.is_active(*receiver));
+        // Whoever acts for one that is stopped is stopped with it: no delegation of that one is in force.
+        receiver.into_iter().chain(outlet.supplier.filter(acts))
+    }
 }
 
 /// One thing to do.
@@ -369,8 +420,16 @@ mod tests {
                     .into_iter()
                     .flatten()
                     .collect();
-            let rights = rights(&members, &[delegation(types, until)]);
+            let delegations = [delegation(types, until)];
+            let rights = rights(&members, &delegations);
             let case = format!("{standing:?} {of_supplier:?} {types} {until}");
+            // The bridge sets of the receiver's own topic what the plan for all says.
+            let changes = of_outlet(&outlet(), &members, &delegations, at(NOW));
+            for (who, reads) in [(A, &of_a), (SUPPLIER, &of_s)] {
+                let binding = Binding::allow(who, Resource::Topic, &own, false, Operation::Read);
+                let change = if reads.contains(&own) { Change::Add(binding) } else { Change::Remove(binding) };
+                assert!(changes.contains(&change), "{case}: {changes:?}");
+            }
             assert_eq!((readable(&rights, A), readable(&rights, SUPPLIER)), (of_a, of_s), "{case}");
             assert_eq!(readable(&rights, B), open, "{case}: another's own topic is no business of B");
             assert_eq!(rights.quotas.contains_key(A), !readable(&rights, A).is_empty(), "{case}");

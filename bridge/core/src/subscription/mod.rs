@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::access::Caller;
+use crate::access::kafka_access::Outlet;
 use crate::filter::Filters;
 use crate::settings::{Channel, Settings};
 
@@ -135,6 +136,12 @@ impl Subscription {
         Caller::new(self.organisation, self.supplier)
     }
 
+    /// The topic that its events are written to, if they are.
+    pub fn outlet(&self) -> Option<Outlet> {
+        let (receiver, supplier, subscription) = (self.organisation, self.supplier, self.id);
+        (self.channel == Channel::Kafka).then_some(Outlet { receiver, supplier, subscription })
+    }
+
     /// Headers that tell a receiver which subscription of whom events come by: one endpoint may serve many.
     pub fn named(&self) -> Vec<(&'static str, String)> {
         let own = [("ryggrad-subscription", self.id.to_string()), ("ryggrad-organisation", self.organisation.to_string())];
@@ -154,10 +161,13 @@ impl Subscription {
                 let until = until_ms.and_then(|until_ms| jiff::Timestamp::from_millisecond(until_ms).ok());
                 shown.insert("previous_secret_until".to_owned(), json!(until.map(|until| until.to_string())));
             }
-            Channel::Pull | Channel::WebSocket => {
+            Channel::Pull | Channel::WebSocket | Channel::Kafka => {
                 shown.remove("headers");
                 shown.remove("verify");
             }
+        }
+        if let Some(outlet) = self.outlet() {
+            shown.insert("topic".to_owned(), json!(outlet.topic()));
         }
         shown.retain(|_, value| !value.is_null());
         shown

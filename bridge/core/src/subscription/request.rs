@@ -64,8 +64,9 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
         None | Some(Some("webhook")) => Channel::Webhook,
         Some(Some("pull")) => Channel::Pull,
         Some(Some("websocket")) => Channel::WebSocket,
+        Some(Some("kafka")) => Channel::Kafka,
         Some(_) => {
-            faults.push(Fault::new("/channel", "is webhook, pull or websocket"));
+            faults.push(Fault::new("/channel", "is webhook, pull, websocket or kafka"));
             Channel::Webhook
         }
     };
@@ -74,7 +75,7 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
     let watch_list = parse_watch_list(members, &mut faults);
     let sink = match channel {
         Channel::Webhook => Some(parse_sink(members.get("sink"), policy, &mut faults)),
-        Channel::Pull | Channel::WebSocket => {
+        Channel::Pull | Channel::WebSocket | Channel::Kafka => {
             webhook_only(members, &mut faults);
             None
         }
@@ -115,12 +116,12 @@ pub fn parse(body: &Value, catalogue: &Catalogue, policy: &EgressPolicy) -> Resu
     if faults.is_empty() { Ok(new) } else { Err(faults) }
 }
 
-/// Names what has no meaning where the receiver fetches.
+/// Names what has no meaning where nothing is posted.
 pub(crate) fn webhook_only(members: &Map<String, Value>, faults: &mut Vec<Fault>) {
     for name in WEBHOOK_MEMBERS.iter().chain(&Settings::MEMBERS).filter(|name| members.contains_key(**name)) {
         faults.push(Fault::new(
             format!("/{name}"),
-            "is for the channel webhook, and here the receiver fetches: leave it out, or make a subscription with channel webhook",
+            "is for the channel webhook, and nothing is posted here: leave it out, or make a subscription with channel webhook",
         ));
     }
 }

@@ -65,7 +65,7 @@ impl Verification {
     pub fn first(channel: Channel, verify: Verify) -> Self {
         let state = match (channel, verify) {
             (Channel::Webhook, Verify::Auto) => VerificationState::Pending,
-            (Channel::Pull | Channel::WebSocket, _) | (_, Verify::None) => VerificationState::NotRequired,
+            (Channel::Pull | Channel::WebSocket | Channel::Kafka, _) | (_, Verify::None) => VerificationState::NotRequired,
         };
         Self { state, ..Self::default() }
     }

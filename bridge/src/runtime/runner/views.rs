@@ -14,12 +14,19 @@ use ryggrad_bridge_core::replay::Tally;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::{Fetched, Owed, ReplayProgress, status};
+use super::super::{Fetched, Given, Owed, ReplayProgress, status};
 use super::Runner;
 use crate::access::Leave;
 
 impl Runner {
-    pub(super) fn fetch(&mut self, id: Uuid, after: Option<u64>, limit: usize) -> Option<Fetched> {
+    /// What may be given of what was not taken, each in some form.
+    pub(super) fn fetch<T>(
+        &mut self,
+        id: Uuid,
+        after: Option<u64>,
+        limit: usize,
+        form: impl Fn(Option<Given>, &(Uuid, Numbered)) -> T,
+    ) -> Option<Fetched<T>> {
         let member = self.members.get(&id).copied()?;
         let machine = self.hub.member(member)?.machine();
         let Numbering { epoch, next } = machine.numbering();
@@ -31,19 +38,22 @@ impl Runner {
         for Parcel { delivery, record } in &parcels {
             let number = Numbered { epoch: epoch.into(), number: delivery.number, replay: None };
             let leave = record.as_ref().map_or(Leave::Freely, |record| self.context.decisions.leave(caller, record));
-            let rendered = match leave {
-                Leave::Freely => record.as_ref().and_then(|record| record.rendered().ok()),
-                // It was changed since the hub has asked: the next look tells.
-                Leave::Not => break,
-                Leave::Disclosed(disclosed) => record.as_ref().and_then(|record| {
-                    let rendered = record.rendered_in(disclosed.extent).ok()?;
-                    let id = delivery_id(id, &record.log.topic, delivery.place.partition, delivery.offset, delivery.generation);
-                    owed.push(Owed { number: delivery.number, delivery: id, record: Arc::clone(record), disclosed });
-                    Some(rendered)
-                }),
-            };
-            let body = rendered.map_or_else(|| structured(&void_notice(id, &number), &number), |event| structured(event, &number));
-            events.push((delivery.number, Bytes::from(body)));
+            // It was changed since the hub has asked: the next look tells.
+            if leave == Leave::Not {
+                break;
+            }
+            let extent = leave.extent();
+            // What nobody can read is nothing.
+            let given = record.as_ref().filter(|record| record.rendered_in(extent).is_ok()).map(|record| {
+                let own = delivery_id(id, &record.log.topic, delivery.place.partition, delivery.offset, delivery.generation);
+                let mut view = None;
+                if let Leave::Disclosed(disclosed) = leave {
+                    view = Some(disclosed.view.clone());
+                    owed.push(Owed { number: delivery.number, delivery: own, record: Arc::clone(record), disclosed });
+                }
+                Given { delivery: own, record: Arc::clone(record), extent, view }
+            });
+            events.push((delivery.number, form(given, &(id, number))));
         }
         if parcels.len() < limit {
             self.step(Input::Emptied(member));
@@ -86,4 +96,13 @@ impl Runner {
         let places = self.hub.member(member)?.machine().cursors().map(|(place, _)| place);
         Some(places.filter_map(|place| Some((place, self.hub.position(member, place)?))).collect())
     }
+}
+
+/// The whole event in structured JSON, or a void notice.
+pub(super) fn structured_event(given: Option<Given>, (subscription, number): &(Uuid, Numbered)) -> Bytes {
+    let rendered = given.as_ref().and_then(|given| given.record.rendered_in(given.extent).ok());
+    Bytes::from(match rendered {
+        Some(event) => structured(event, number),
+        None => structured(&void_notice(*subscription, number), number),
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! Shows before it changes. Must never take away what somebody else has set, unless told to.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use ryggrad_schemas::catalogue::{Latch, Topic};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::client::{Bridge, KafkaAndOperatorOptions};
 use crate::commands::frame::Frame;
@@ -145,7 +147,11 @@ impl Plan {
         let delegations = bridge.list(&["v1", "delegations"], "delegations").await?;
         let delegations = delegations.into_iter().map(delegation).collect::<anyhow::Result<Vec<_>>>()?;
         let states = topics::check(connection, to_be_made()).await?;
-        let outlets: Vec<Outlet> = topics::list(connection).await?.keys().filter_map(|topic| Outlet::named(topic)).collect();
+        let suppliers = bridge.list(&["v1", "subscriptions"], "subscriptions").await?.into_iter().map(supplier);
+        let suppliers = suppliers.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        let outlets = topics::list(connection).await?.into_keys().filter_map(|topic| Outlet::named(&topic));
+        let with_supplier = |outlet: Outlet| Outlet { supplier: suppliers.get(&outlet.subscription).copied().flatten(), ..outlet };
+        let outlets: Vec<Outlet> = outlets.map(with_supplier).collect();
         let parties = Parties { members: &members, delegations: &delegations, outlets: &outlets };
         let quota = Quota { consumer_byte_rate: limits.consumer_byte_rate, request_percentage: limits.request_percentage };
         let wanted = kafka_access::wanted(catalogue, parties, quota, Timestamp::now());
@@ -229,6 +235,17 @@ fn member(shown: Value) -> anyhow::Result<Member> {
         serde_json::from_value(shown).context("the bridge shows a member as this command cannot read it")?;
     let (is_controller, bases, contact_points) = (false, Vec::new(), Vec::new());
     Ok(Member { organisation, standing, agreement: None, is_controller, bases, normen: None, contact_points })
+}
+
+/// Who has made a subscription for somebody else, if anyone.
+fn supplier(shown: Value) -> anyhow::Result<(Uuid, Option<Organisasjonsnummer>)> {
+    #[derive(Deserialize)]
+    struct Shown {
+        id: Uuid,
+        supplier: Option<Organisasjonsnummer>,
+    }
+    let Shown { id, supplier } = serde_json::from_value(shown).context("the bridge shows a subscription as this command cannot read it")?;
+    Ok((id, supplier))
 }
 
 fn delegation(shown: Value) -> anyhow::Result<Delegation> {

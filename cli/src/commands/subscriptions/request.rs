@@ -11,11 +11,12 @@ use crate::client::{Token, subscription_start};
 /// What `create` is given.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Where to send events: the endpoint's URL. Not with --channel pull or websocket.
+    /// Where to send events: the endpoint's URL. Not with --channel pull, websocket or kafka.
     #[arg(long, value_name = "URL", required_unless_present = "channel")]
     sink: Option<String>,
-    /// How events get there: posted, fetched, or over a WebSocket that the receiver opens [default: webhook].
-    #[arg(long, value_name = "CHANNEL", value_parser = ["webhook", "pull", "websocket"])]
+    /// How events get there: posted, fetched, over a WebSocket that the receiver opens, or written to a Kafka topic of its
+    /// own [default: webhook].
+    #[arg(long, value_name = "CHANNEL", value_parser = ["webhook", "pull", "websocket", "kafka"])]
     channel: Option<String>,
     /// Event types, exact or a prefix ending in `.*`; several with commas, or repeated.
     #[arg(long, value_name = "TYPE", value_delimiter = ',', default_value = "no.ryggrad.*")]
