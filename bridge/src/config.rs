@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::asymmetric::SigningKeys;
 use ryggrad_bridge_core::egress::{Allowance, Cidr, EgressPolicy};
 use ryggrad_schemas::catalogue::Latch;
 use serde::{Deserialize, Serialize};
@@ -245,14 +245,14 @@ impl BridgeConfig {
     }
 
     /// What the webhook channel is made of.
-    pub fn webhook_options(&self, policy: EgressPolicy, signing_key: Option<Arc<SigningKey>>) -> WebhookOptions {
+    pub fn webhook_options(&self, policy: EgressPolicy, signing_keys: Option<Arc<SigningKeys>>) -> WebhookOptions {
         WebhookOptions {
             policy,
             attempt_timeout_ms: self.attempt_timeout_ms,
             answer_bytes_max: self.answer_bytes_max,
             client_certificate_file: self.client_certificate_file.clone(),
             client_key_file: self.client_key_file.clone(),
-            signing_key,
+            signing_keys,
             asymmetric_signatures: self.asymmetric_signatures,
             resolver: None,
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::asymmetric::{SigningKey, SigningKeys};
 use ryggrad_bridge_core::cursor::Place;
 use ryggrad_bridge_core::machine::DisableReason;
 use ryggrad_bridge_core::watch_list::Fingerprints;
@@ -49,12 +49,12 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// What must not stand in the settings file.
 pub struct Secrets {
-    /// The operator's token.
-    pub operator_token: SecretString,
+    /// The operator's tokens: while one takes over from another, both.
+    pub operator_tokens: Vec<SecretString>,
     /// Seals signing secrets.
     pub seal: Seal,
-    /// Makes asymmetric signatures.
-    pub signing_key: Arc<SigningKey>,
+    /// Make asymmetric signatures.
+    pub signing_keys: Arc<SigningKeys>,
 }
 
 /// Why the bridge does not run, or no longer.
@@ -153,13 +153,13 @@ impl Bridge {
         let trust = trust.transpose()?.map(Arc::new);
         let shared = Arc::new(Shared {
             config: self.config.clone(),
-            operator_token: self.secrets.operator_token.clone(),
+            operator_tokens: self.secrets.operator_tokens.clone(),
             registry,
             telemetry: telemetry.clone(),
             trust,
             catalogue: self.catalogue,
             quota: RequestQuota::new(self.config.organisation_requests_per_s_max, self.config.organisation_requests_at_once_max),
-            webhook_keys: vec![self.secrets.signing_key.public()],
+            webhook_keys: self.secrets.signing_keys.signing().map(SigningKey::public).collect(),
             ready: OnceLock::new(),
             watch_list_uploads: Semaphore::new(self.config.watch_list_uploads_max),
             sockets: Arc::new(Sockets::new(self.config.sockets_max, telemetry.sockets.clone())),
@@ -196,15 +196,17 @@ async fn work(
     let fatal = CancellationToken::new();
     let unrecorded = CancellationToken::new();
     let writer = Writer::start(store.clone()).map_err(BridgeError::Writer)?;
-    let (kept, signing_key) = ((store.clone(), writer.clone()), Arc::clone(&secrets.signing_key));
-    let disclosures = Disclosures::start(connection, kept, &secrets.seal, signing_key, config, telemetry.clone(), unrecorded.clone())?;
+    let (kept, signing_keys) = ((store.clone(), writer.clone()), Arc::clone(&secrets.signing_keys));
+    let disclosures = Disclosures::start(connection, kept, &secrets.seal, signing_keys, config, telemetry.clone(), unrecorded.clone())?;
     let (stopped, mut stopped_inbox) = mpsc::channel(64);
     let (finished, mut finished_inbox) = mpsc::channel(64);
     let context = Arc::new(Context {
         connection: connection.clone(),
         catalogue: shared.catalogue,
         config: config.clone(),
-        webhook: Webhook::new(config.webhook_options(config.egress_policy(&connection.bootstrap), Some(Arc::clone(&secrets.signing_key))))?,
+        webhook: Webhook::new(
+            config.webhook_options(config.egress_policy(&connection.bootstrap), Some(Arc::clone(&secrets.signing_keys))),
+        )?,
         writer,
         noted: Arc::default(),
         removals: Arc::new(Removals::new(config.removed_keys_max, telemetry.clone())),

@@ -1,7 +1,7 @@
 //! Keys and tokens in files of their own, readable by their owner only.
 //!
-//! A file is made whole or not at all, and never replaced: whoever loses the seal's key loses
-//! what it sealed.
+//! A file is made whole or not at all, and replaced by `ryggrad keys` alone: whoever loses the seal's key
+//! loses what it sealed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::asymmetric::{SigningKey, SigningKeys};
 
 /// The key in a file of 64 hexadecimal digits; a new one if there is no file.
 pub fn seal_key(path: &Path) -> anyhow::Result<[u8; 32]> {
@@ -27,21 +27,36 @@ pub fn seal_key(path: &Path) -> anyhow::Result<[u8; 32]> {
     Ok(key)
 }
 
-/// The key of asymmetric signatures in a file, in its text form; a new one if there is no file.
-pub fn signing_key(path: &Path) -> anyhow::Result<SigningKey> {
-    let fresh = SigningKey::from_seed(&rand::random::<[u8; 32]>())?;
+/// The keys of asymmetric signatures in a file, in their text form; a new one if there is no file.
+pub fn signing_keys(path: &Path) -> anyhow::Result<SigningKeys> {
+    let fresh = fresh_signing_key()?;
     let text = read_or_make(path, || fresh.reveal())?;
-    text.trim().parse().with_context(|| format!("{} holds no signing key", path.display()))
+    text.parse().with_context(|| format!("{} holds no signing key", path.display()))
 }
 
-/// The token in a file; a new random one if there is no file.
+/// A new key of asymmetric signatures.
+pub fn fresh_signing_key() -> anyhow::Result<SigningKey> {
+    Ok(SigningKey::from_seed(&rand::random::<[u8; 32]>())?)
+}
+
+/// The token in a file that is to be shown; a new random one if there is no file.
 pub fn token(path: &Path) -> anyhow::Result<String> {
-    let text = read_or_make(path, || format!("rygop_{}", hexadecimal(&rand::random::<[u8; 32]>())))?;
-    let token = text.trim().to_owned();
-    if token.len() < 16 {
+    tokens(path)?.into_iter().next().with_context(|| format!("{} holds no token", path.display()))
+}
+
+/// The tokens in a file, one a line, the newest first; a new random one if there is no file.
+pub fn tokens(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = read_or_make(path, fresh_token)?;
+    let tokens: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    if tokens.is_empty() || tokens.iter().any(|token| token.len() < 16) {
         bail!("{} holds no token of at least 16 characters", path.display());
     }
-    Ok(token)
+    Ok(tokens)
+}
+
+/// A new random token.
+pub fn fresh_token() -> String {
+    format!("rygop_{}", hexadecimal(&rand::random::<[u8; 32]>()))
 }
 
 /// Writes a file for its owner's eyes only, replacing what is there.
@@ -90,13 +105,13 @@ mod tests {
         assert_eq!(seal_key(&path).unwrap(), key);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let signing = folder.path().join("deep/signing.key");
-        let key = signing_key(&signing).unwrap();
-        assert_eq!(signing_key(&signing).unwrap().reveal(), key.reveal());
+        let key = signing_keys(&signing).unwrap();
+        assert_eq!(signing_keys(&signing).unwrap().reveal(), key.reveal());
         assert_eq!(fs::metadata(&signing).unwrap().permissions().mode() & 0o777, 0o600);
         for path in [&path, &signing] {
             fs::write(path, "short").unwrap();
         }
-        assert!(seal_key(&path).is_err() && signing_key(&signing).is_err());
+        assert!(seal_key(&path).is_err() && signing_keys(&signing).is_err());
         assert_eq!(fs::read_dir(folder.path().join("deep")).unwrap().count(), 2, "nothing is left lying about");
     }
 }

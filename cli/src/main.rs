@@ -105,6 +105,9 @@ enum Command {
     /// Issues and revokes access tokens. Needs the operator's token
     #[command(after_help = tokens::EXAMPLES)]
     Tokens(tokens::Args),
+    /// Shows the bridge's keys, and has one take over from another
+    #[command(after_help = commands::keys::EXAMPLES)]
+    Keys(commands::keys::Args),
     /// Lists, creates and checks the catalogue's topics
     #[command(after_help = topics::EXAMPLES)]
     Topics(topics::Args),
@@ -158,6 +161,7 @@ async fn run(command: Command) -> anyhow::Result<Code> {
         Command::Offsets(args) => offsets::run(args).await,
         Command::Replay(args) => replay::run(*args, stop_on_signal()?).await,
         Command::Subscriptions(args) => subscriptions::run(*args).await,
+        Command::Keys(args) => commands::keys::run(args),
         Command::WatchLists(args) => watch_lists::run(args).await,
         Command::Members(args) => access::members::run(args).await,
         Command::Delegations(args) => access::delegations::run(args).await,

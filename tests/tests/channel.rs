@@ -17,7 +17,7 @@ use ryggrad_bridge::channel::fault;
 use ryggrad_bridge::channel::guard::Resolve;
 use ryggrad_bridge::channel::handshake::{Grant, NotAgreed};
 use ryggrad_bridge::channel::webhook::{Attempt, Desk, Message, Target, TargetOptions, Webhook, WebhookOptions};
-use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::asymmetric::{SigningKey, SigningKeys};
 use ryggrad_bridge_core::egress::{Allowance, EgressPolicy, HostPattern, Refusal};
 use ryggrad_bridge_core::outcome::Answer;
 use ryggrad_bridge_core::settings::Format;
@@ -63,8 +63,8 @@ fn status(code: u16) -> Answer {
 #[tokio::test]
 async fn a_request_says_what_it_should_and_nothing_else() {
     let wire = Wire::start(|_, _| say(GOOD)).await;
-    let key = Arc::new(SigningKey::from_seed(&[7; 32]).unwrap());
-    let channel = Webhook::new(WebhookOptions { signing_key: Some(Arc::clone(&key)), ..options() }).unwrap();
+    let key = Arc::new(SigningKeys::from(SigningKey::from_seed(&[7; 32]).unwrap()));
+    let channel = Webhook::new(WebhookOptions { signing_keys: Some(Arc::clone(&key)), ..options() }).unwrap();
     let own = [
         ("Authorization", "Bearer x"),
         ("Host", "evil.example"),
@@ -107,7 +107,7 @@ async fn a_request_says_what_it_should_and_nothing_else() {
     for secret in [NEWER, SECRET] {
         assert_eq!(verify(&secret.parse::<Secret>().unwrap(), now_s, 300, "msg_1", at, list, &asked.body), Ok(()));
     }
-    assert!(key.public().verifies("msg_1", at, list, &asked.body) && list.split(' ').count() == 3, "{list}");
+    assert!(key.current().public().verifies("msg_1", at, list, &asked.body) && list.split(' ').count() == 3, "{list}");
 }
 
 #[tokio::test]

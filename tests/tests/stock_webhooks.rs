@@ -117,7 +117,8 @@ async fn stock_libraries_verify_and_parse_every_format() {
     let wire = Wire::start(|_, _| Reply::Say("HTTP/1.1 204 x\r\n\r\n".to_owned())).await;
     let policy = EgressPolicy { development: true, ..EgressPolicy::default() };
     let key = SigningKey::from_seed(&[9; 32]).unwrap();
-    let channel = Webhook::new(WebhookOptions { policy, signing_key: Some(key.into()), ..WebhookOptions::default() }).unwrap();
+    let channel =
+        Webhook::new(WebhookOptions { policy, signing_keys: Some(std::sync::Arc::new(key.into())), ..WebhookOptions::default() }).unwrap();
     let (subscription, sink) = (Uuid::from_u128(7), wire.sink());
     let one =
         channel.target(TargetOptions { sink: sink.clone(), secrets: vec![OLD.parse().unwrap()], ..TargetOptions::default() }).unwrap();

@@ -450,3 +450,20 @@ async fn a_unit_that_is_deleted_suspends_its_member_once_whenever_the_bridge_is_
     assert!(metrics.contains("ryggrad_bridge_members_suspended_total"), "{metrics}");
     assert_eq!(bridge.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_starts_while_the_register_never_rests_gets_ready() {
+    let scenario = Scenario::start().await;
+    let mut events = Events::start(&scenario.connection()).await;
+    let never_rests = tokio::spawn(async move {
+        for number in 0.. {
+            events.publish([key(number % KEYS)]).await;
+        }
+    });
+    for _ in 0..2 {
+        let mut bridge = scenario.bridge(&[]);
+        scenario.operator().await;
+        bridge.kill();
+    }
+    never_rests.abort();
+}

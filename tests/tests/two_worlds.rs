@@ -26,6 +26,8 @@ const WITHHELD_EACH: usize = 2;
 const EVERY: Duration = Duration::from_millis(40);
 /// What comes later than this by the side of the other world would show.
 const RESOLUTION_MS: i64 = 100;
+/// All attempts are kept: which are the latest is a matter of the time that passes before a retry.
+const SETTINGS: &str = "[bridge]\ntrial = true\nattempts_logged_max = 200\n";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 struct World {
@@ -44,7 +46,8 @@ struct World {
 impl World {
     async fn begin() -> Self {
         let scenario = Scenario::start().await;
-        let bridge = scenario.bridge(&["--trial"]);
+        std::fs::write(scenario.folder.path().join("ryggrad.toml"), SETTINGS).unwrap();
+        let bridge = scenario.bridge(&["--config", "ryggrad.toml"]);
         let parties = Parties::meet(&scenario).await;
         // A patient that is followed and has said no, and one that is followed from now on alone.
         let block = json!({"subject": patient("blocked"), "receiver": ryggrad_tests::trial::RECEIVER});
@@ -59,7 +62,7 @@ impl World {
         make(&parties.controller, "blocks", block).await;
         let receiver = parties.receiver;
         let mut clients = Vec::new();
-        for way in Way::OVER_HTTP {
+        for way in Way::ALL {
             clients.push(Client::subscribe(&receiver, way, &json!({"types": [TYPE]}), Mood::Takes).await);
         }
         let moody = Receiver::start().await;

@@ -32,6 +32,9 @@ pub enum InvalidKey {
     /// Not base64.
     #[error("after its prefix a key is base64 (standard alphabet, padded)")]
     Base64,
+    /// Of several, none that signs.
+    #[error("one line at least holds a signing key, which starts with {SECRET_PREFIX}")]
+    NoneSigns,
     /// Too short or too long, or halves that do not belong together.
     #[error(
         "a signing key has {HALF_BYTES} bytes (the seed), or twice that with the public key that belongs to it; a public key has {HALF_BYTES}"
@@ -120,6 +123,83 @@ impl FromStr for PublicKey {
     }
 }
 
+/// The bridge's keys, as its operator keeps them: one a line, and what begins with `#` is said of them.
+///
+/// The first that starts with `whsk_` signs records of disclosures; all of those sign deliveries, side by side; `whpk_` is what
+/// is left of one that signs no more, and has signed records that are still kept.
+#[derive(Debug)]
+pub struct SigningKeys {
+    current: SigningKey,
+    beside: Vec<SigningKey>,
+    former: Vec<PublicKey>,
+}
+
+impl SigningKeys {
+    /// The one that signs what one key signs.
+    pub fn current(&self) -> &SigningKey {
+        &self.current
+    }
+
+    /// Those that sign deliveries, the current one first.
+    pub fn signing(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.current).chain(&self.beside)
+    }
+
+    /// Those that have signed what is still kept.
+    pub fn verifying(&self) -> Vec<PublicKey> {
+        self.signing().map(SigningKey::public).chain(self.former.iter().copied()).collect()
+    }
+
+    /// What no longer signs.
+    pub fn former(&self) -> &[PublicKey] {
+        &self.former
+    }
+
+    /// A further key, which signs beside the others from now on.
+    pub fn add(&mut self, key: SigningKey) {
+        self.beside.push(key);
+    }
+
+    /// The newest is the current one from now on; false if there is no other.
+    pub fn promote(&mut self) -> bool {
+        let Some(newest) = self.beside.pop() else { return false };
+        self.beside.insert(0, std::mem::replace(&mut self.current, newest));
+        true
+    }
+
+    /// All but the current one sign no more; how many those are.
+    pub fn retire(&mut self) -> usize {
+        let retired = self.beside.len();
+        self.former.splice(0..0, self.beside.drain(..).map(|key| key.public()));
+        retired
+    }
+
+    /// The secret text form, to be written into a file for the bridge's eyes only.
+    pub fn reveal(&self) -> String {
+        let signing = self.signing().map(|key| key.reveal() + "\n");
+        signing.chain(self.former.iter().map(|key| format!("{key}\n"))).collect()
+    }
+}
+
+impl From<SigningKey> for SigningKeys {
+    fn from(current: SigningKey) -> Self {
+        Self { current, beside: Vec::new(), former: Vec::new() }
+    }
+}
+
+impl FromStr for SigningKeys {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let (mut signing, mut former) = (Vec::new(), Vec::new());
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if line.starts_with(PUBLIC_PREFIX) { former.push(line.parse()?) } else { signing.push(line.parse()?) }
+        }
+        let mut signing = signing.into_iter();
+        Ok(Self { current: signing.next().ok_or(InvalidKey::NoneSigns)?, beside: signing.collect(), former })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +250,33 @@ mod tests {
         assert_eq!(SECRET.parse::<PublicKey>(), Err(InvalidKey::Prefix));
         assert_eq!(format!("{:?}", SECRET.parse::<SigningKey>().unwrap()), "SigningKey(…)");
         assert_eq!(PUBLIC.parse::<PublicKey>().unwrap().id().len(), 16);
+    }
+
+    #[test]
+    fn a_key_takes_over_from_another_in_three_steps() {
+        let key = |byte| SigningKey::from_seed(&[byte; HALF_BYTES]).unwrap();
+        let said = |keys: &SigningKeys| {
+            let again: SigningKeys = format!("# of two\n\n{}", keys.reveal()).parse().unwrap();
+            assert_eq!(again.reveal(), keys.reveal());
+            let names = |keys: Vec<PublicKey>| {
+                keys.into_iter().map(|public| (1..4).find(|byte| key(*byte).public() == public).unwrap()).collect::<Vec<u8>>()
+            };
+            (names(keys.signing().map(SigningKey::public).collect()), names(keys.verifying()))
+        };
+        let mut keys = SigningKeys::from(key(1));
+        assert!(!keys.promote() && keys.retire() == 0, "there is no other");
+        assert_eq!(said(&keys), (vec![1], vec![1]));
+        keys.add(key(2));
+        assert_eq!((said(&keys), keys.current().public()), ((vec![1, 2], vec![1, 2]), key(1).public()));
+        assert!(keys.promote());
+        assert_eq!((said(&keys), keys.current().public()), ((vec![2, 1], vec![2, 1]), key(2).public()));
+        assert_eq!(keys.retire(), 1);
+        assert_eq!(said(&keys), (vec![2], vec![2, 1]));
+        keys.add(key(3));
+        assert!(keys.promote() && keys.retire() == 1);
+        assert_eq!(said(&keys), (vec![3], vec![3, 2, 1]));
+        for (text, fault) in [("", InvalidKey::NoneSigns), (PUBLIC, InvalidKey::NoneSigns), ("key", InvalidKey::Prefix)] {
+            assert_eq!(text.parse::<SigningKeys>().unwrap_err(), fault, "{text}");
+        }
     }
 }

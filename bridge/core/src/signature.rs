@@ -12,7 +12,7 @@ use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
-use crate::asymmetric::SigningKey;
+use crate::asymmetric::SigningKeys;
 
 const PREFIX: &str = "whsec_";
 const KEY_BYTES_MIN: usize = 24;
@@ -96,15 +96,15 @@ fn append(list: &mut String, secret: &Secret, id: &str, timestamp: &str, body: &
 }
 
 /// The value of `webhook-signature` by several keys: all secrets that are in force, the newest
-/// first, and the bridge's own key if its signature is asked for.
-pub fn sign_all(secrets: &[Secret], key: Option<&SigningKey>, id: &str, timestamp_s: i64, body: &[u8]) -> String {
+/// first, and the bridge's own keys if their signatures are asked for.
+pub fn sign_all(secrets: &[Secret], keys: Option<&SigningKeys>, id: &str, timestamp_s: i64, body: &[u8]) -> String {
     let timestamp = timestamp_s.to_string();
     let mut list = String::with_capacity((ENTRY_BYTES + 1) * secrets.len());
     for secret in secrets {
         separate(&mut list);
         append(&mut list, secret, id, &timestamp, body);
     }
-    if let Some(key) = key {
+    for key in keys.into_iter().flat_map(SigningKeys::signing) {
         separate(&mut list);
         list.push_str(&key.sign(id, timestamp_s, body));
     }
@@ -163,6 +163,7 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asymmetric::SigningKey;
 
     // Published test vectors of the Standard Webhooks libraries (Rust and Go).
     const VECTORS: [(&str, &str, i64, &str, &str); 2] = [
@@ -218,7 +219,8 @@ mod tests {
         let (secret, id, at, body, good) = VECTORS[1];
         let (new, old): (Secret, Secret) = ("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".parse().unwrap(), secret.parse().unwrap());
         let key = SigningKey::from_seed(&[7; 32]).unwrap();
-        let list = sign_all(&[new.clone(), old.clone()], Some(&key), id, at, body.as_bytes());
+        let keys = SigningKeys::from(SigningKey::from_seed(&[7; 32]).unwrap());
+        let list = sign_all(&[new.clone(), old.clone()], Some(&keys), id, at, body.as_bytes());
         assert_eq!(list, [sign(&new, id, at, body.as_bytes()), good.to_owned(), key.sign(id, at, body.as_bytes())].join(" "));
         for secret in [&new, &old] {
             assert_eq!(verify(secret, at, 300, id, &at.to_string(), &list, body.as_bytes()), Ok(()));

@@ -80,7 +80,7 @@ pub struct Shared {
     /// Settings.
     pub config: BridgeConfig,
     /// The operator's token.
-    pub operator_token: SecretString,
+    pub operator_tokens: Vec<SecretString>,
     /// All metrics.
     pub registry: Registry,
     /// Those that the API itself counts.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::asymmetric::SigningKeys;
 use ryggrad_bridge_core::egress::{EgressPolicy, Refusal, check_url};
 use ryggrad_bridge_core::headers::check_header;
 use ryggrad_bridge_core::outcome::{Answer, retry_after_ms};
@@ -37,7 +37,7 @@ pub struct WebhookOptions {
     /// Its private key (PEM).
     pub client_key_file: Option<PathBuf>,
     /// The key of asymmetric signatures, for targets that want them.
-    pub signing_key: Option<Arc<SigningKey>>,
+    pub signing_keys: Option<Arc<SigningKeys>>,
     /// Whether every target gets them.
     pub asymmetric_signatures: bool,
     /// How names are looked up; the system's way if none.
@@ -52,7 +52,7 @@ impl Default for WebhookOptions {
             answer_bytes_max: 64 * 1024,
             client_certificate_file: None,
             client_key_file: None,
-            signing_key: None,
+            signing_keys: None,
             asymmetric_signatures: false,
             resolver: None,
         }
@@ -63,7 +63,7 @@ impl Default for WebhookOptions {
 #[derive(Clone)]
 pub struct Webhook {
     pub(super) client: Arc<Client>,
-    signing_key: Option<Arc<SigningKey>>,
+    signing_keys: Option<Arc<SigningKeys>>,
     asymmetric_signatures: bool,
     answer_bytes_max: usize,
 }
@@ -161,7 +161,7 @@ impl Webhook {
         let resolver = options.resolver.unwrap_or_else(|| Arc::new(SystemResolver));
         Ok(Self {
             client: Client::start(options.policy, resolver, tls, Duration::from_millis(options.attempt_timeout_ms)),
-            signing_key: options.signing_key,
+            signing_keys: options.signing_keys,
             asymmetric_signatures: options.asymmetric_signatures,
             answer_bytes_max: options.answer_bytes_max,
         })
@@ -221,7 +221,7 @@ impl Webhook {
     ) -> Result<Reply, &'static str> {
         let Message { id, content_type, headers, body } = message;
         let timestamp_s = jiff::Timestamp::now().as_second();
-        let key = self.signing_key.as_deref().filter(|_| target.asymmetric);
+        let keys = self.signing_keys.as_deref().filter(|_| target.asymmetric);
         let Desk { head, timer } = desk;
         head.clear();
         head.extend_from_slice(&target.head);
@@ -229,7 +229,7 @@ impl Webhook {
         put(head, "content-length", &body.len().to_string());
         put(head, "webhook-id", id);
         put(head, "webhook-timestamp", &timestamp_s.to_string());
-        put(head, "webhook-signature", &sign_all(&target.secrets, key, id, timestamp_s, body));
+        put(head, "webhook-signature", &sign_all(&target.secrets, keys, id, timestamp_s, body));
         for (name, value) in headers {
             put(head, name, value);
         }

@@ -114,7 +114,7 @@ impl Keeper {
         let retention_ms = desk.retention_ms(controller).await?;
         let all_expired = known.as_ref().is_some_and(|known| marks.high == marks.low && known.at_ms < now_ms() - retention_ms);
         let (missed, known) = (known.clone().filter(|_| !all_expired).map(|known| known.head), known.map(|known| known.head));
-        let verifier = Verifier::new(controller, vec![desk.signing_key.public()], Timestamp::MAX, FAULTS_MAX).past(missed);
+        let verifier = Verifier::new(controller, desk.signing_keys.verifying(), Timestamp::MAX, FAULTS_MAX).past(missed);
         let mut read = (verifier, Memory::default());
         if marks.high > marks.low {
             let from = Start::Offset((marks.high - READ_BACK_MAX).max(marks.low));
@@ -219,7 +219,7 @@ impl Keeper {
     /// What it tells of ends when it is kept where the chain stands.
     fn sign(&self, state: &mut State) -> Option<JoinHandle<()>> {
         state.signed_at = Instant::now();
-        let written = state.book.checkpoint(Timestamp::now(), &self.desk.signing_key).ok()?;
+        let written = state.book.checkpoint(Timestamp::now(), self.desk.signing_keys.current()).ok()?;
         let (tell, told) = oneshot::channel();
         self.enqueue(written, Some(tell), None).ok()?;
         let kept = KeptHead { controller: self.controller, head: state.book.chain().head().clone(), at_ms: now_ms() };

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::asymmetric::SigningKeys;
 use ryggrad_bridge_core::delivery::MessageId;
 use ryggrad_bridge_core::disclosure::{Head, How, Intent, Persons, Reading};
 use ryggrad_bridge_core::record::Record;
@@ -85,7 +85,7 @@ struct Desk {
     rooms: Arc<Semaphore>,
     store: Store,
     writer: Writer,
-    signing_key: Arc<SigningKey>,
+    signing_keys: Arc<SigningKeys>,
     config: BridgeConfig,
     telemetry: Telemetry,
     failed: CancellationToken,
@@ -126,14 +126,14 @@ impl Disclosures {
         connection: &Connection,
         (store, writer): (Store, Writer),
         seal: &Seal,
-        signing_key: Arc<SigningKey>,
+        signing_keys: Arc<SigningKeys>,
         config: &BridgeConfig,
         telemetry: Telemetry,
         failed: CancellationToken,
     ) -> Result<Self, ryggrad_log::Error> {
         let (appender, rooms) = (Appender::patient(connection)?, Arc::new(Semaphore::new(UNACKNOWLEDGED_MAX)));
         let (connection, config) = (connection.clone(), config.clone());
-        let desk = Arc::new(Desk { connection, appender, rooms, store, writer, signing_key, config, telemetry, failed });
+        let desk = Arc::new(Desk { connection, appender, rooms, store, writer, signing_keys, config, telemetry, failed });
         let persons = Persons::new(&seal.derive("persons in disclosures"));
         Ok(Self { desk, keepers: Mutex::default(), persons })
     }

@@ -106,7 +106,7 @@ impl Disclosures {
         let kept_since = Timestamp::now().checked_sub(retention).unwrap_or(Timestamp::MIN);
         let known = self.desk.store.head(controller)?.filter(|known| known.at_ms >= kept_since.as_millisecond());
         let verifier =
-            Verifier::new(controller, vec![self.desk.signing_key.public()], kept_since, FAULTS_MAX).past(known.map(|known| known.head));
+            Verifier::new(controller, self.desk.signing_keys.verifying(), kept_since, FAULTS_MAX).past(known.map(|known| known.head));
         let last = head.number;
         // What was written since is another look's.
         let (verifier, _) = scan(&self.desk.connection, &topic_of(controller), (verifier, false), move |(verifier, is_done), record| {

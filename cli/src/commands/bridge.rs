@@ -67,9 +67,9 @@ pub async fn run(args: BridgeArgs, stop: CancellationToken) -> anyhow::Result<Co
 /// A bridge from settings, with its port bound.
 pub async fn bind(settings: &Settings) -> anyhow::Result<Bridge> {
     let secrets = Secrets {
-        operator_token: keys::token(&settings.operator_token_file)?.into(),
+        operator_tokens: keys::tokens(&settings.operator_token_file)?.into_iter().map(Into::into).collect(),
         seal: Seal::new(&keys::seal_key(&settings.key_file)?),
-        signing_key: keys::signing_key(&settings.signing_key_file)?.into(),
+        signing_keys: keys::signing_keys(&settings.signing_key_file)?.into(),
     };
     Ok(Bridge::bind(settings.bridge.clone(), settings.kafka.clone(), secrets).await?)
 }

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod filter;
 pub mod frame;
 mod input;
+pub mod keys;
 pub mod listen;
 pub mod offsets;
 pub mod produce;

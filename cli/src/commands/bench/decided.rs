@@ -99,7 +99,7 @@ fn with_twin() -> anyhow::Result<&'static Catalogue> {
     let topic = catalogue.topic(&event.topic).context("the catalogue lacks the trial's topic")?.clone();
     let id = catalogue.topics.iter().map(|topic| topic.id).max().unwrap_or_default() + 1;
     let (ce_type, name) = (TWIN.to_owned(), TWIN_TOPIC.to_owned());
-    catalogue.events.push(EventType { ce_type, topic: name.clone(), class: DataClass::Open, views: Vec::new(), ..event });
+    catalogue.events.push(EventType { ce_type, topic: name.clone(), class: DataClass::Open, views: vec!["full".to_owned()], ..event });
     catalogue.topics.push(Topic { id, name, ..topic });
     Ok(Box::leak(Box::new(catalogue)))
 }

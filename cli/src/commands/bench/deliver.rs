@@ -36,6 +36,7 @@ EXAMPLES
   ./ryggrad bench deliver                              10 subscriptions, five rounds of 20000 events
   ./ryggrad bench deliver --subscriptions 1            what is shared by nobody
   ./ryggrad bench deliver --events 5000 --runs 3       quicker, less certain
+  ./ryggrad bench deliver --decided                    with and without decisions and their records
 
 WHAT IS COMPARED
   Ryggrad   a real bridge with its default settings and new subscriptions from the beginning of a
@@ -70,8 +71,8 @@ pub struct DeliverArgs {
     /// Measured rounds, after three to warm up
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// What the decision and the records of disclosures cost, instead. Not shown until its first leg delivers.
-    #[arg(long, hide = true)]
+    /// What the decision and the records of disclosures cost, instead
+    #[arg(long)]
     decided: bool,
     /// Folder with Kafka's jars
     #[arg(long, env = "RYGGRAD_KAFKA_JARS", value_name = "FOLDER", hide = true)]
