@@ -207,3 +207,60 @@ async fn a_topic_comes_and_goes_with_its_subscription_and_a_stock_client_reads_i
     assert!(!is_there(&topic).await);
     assert_eq!(bridge.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_store_repeats_nothing_and_keys_keep_their_order_in_several_partitions() {
+    const PARTITIONS: i32 = 3;
+    let scenario = Scenario::start().await;
+    let connection = scenario.connection();
+    std::fs::write(scenario.folder.path().join("ryggrad.toml"), format!("[bridge]\noutlet_partitions = {PARTITIONS}\n")).unwrap();
+    let mut bridge = scenario.bridge(&["--config", "ryggrad.toml"]);
+    let own = scenario.subscriber(ORGANISATION).await;
+    let mut events = Events::start(&connection).await;
+    let id = make(&own, "subscriptions", json!({"types": [CE_TYPE], "channel": "kafka"})).await;
+    let topic = format!("ut.{ORGANISATION}.{id}");
+    let all = async || {
+        let mut records = Vec::new();
+        for partition in 0..PARTITIONS {
+            records.push(read_to_end(&connection, &topic, partition, 1_000_000, 60_000).await.unwrap());
+        }
+        records
+    };
+    let has = async |count: usize| {
+        let what = format!("{count} are written");
+        wait::until(&what, 60, || async { Some(all().await).filter(|all| all.iter().map(Vec::len).sum::<usize>() >= count) }).await
+    };
+    let mut published = Vec::new();
+    for lost in [false, true] {
+        if lost {
+            bridge.kill();
+            std::fs::remove_dir_all(scenario.data().join("cursors")).unwrap();
+            bridge = scenario.bridge(&["--config", "ryggrad.toml"]);
+            own.ready().await;
+        }
+        for _ in 0..3 {
+            published.extend(events.publish((0..KEYS).map(key)).await);
+        }
+        has(published.len()).await;
+    }
+    wait::until("nothing is pending", 20, || async { (own.status(&id).await?["pending"] == 0).then_some(()) }).await;
+    let all = all().await;
+    let ids: BTreeSet<&str> = all.iter().flatten().map(|record| header(record, "ce_id")).collect();
+    assert_eq!((ids.len(), all.iter().map(Vec::len).sum::<usize>()), (published.len(), published.len()), "an event stands there twice");
+    let positions: HashMap<&str, u64> = published.iter().map(|one| (one.event["id"].as_str().unwrap(), one.position)).collect();
+    for records in &all {
+        assert!(!records.is_empty(), "every partition is used");
+        let runs: Vec<(u32, u64)> = records
+            .iter()
+            .map(|record| (header(record, "ryggrad_epoch").parse().unwrap(), header(record, "ryggrad_number").parse().unwrap()))
+            .collect();
+        assert!(runs.is_sorted(), "numbers went back");
+        let mut latest: BTreeMap<&str, u64> = BTreeMap::new();
+        for record in records {
+            let position = positions[header(record, "ce_id")];
+            let before = latest.insert(record.key.as_deref().unwrap(), position);
+            assert!(before.is_none_or(|before| before < position), "a key went back");
+        }
+    }
+    assert_eq!(bridge.stop().await, Some(0));
+}

@@ -39,7 +39,7 @@ const TAIL_WAITING_MAX: usize = 4;
 /// Ends of attempts that are taken in together.
 const ENDED_TOGETHER: usize = 64;
 /// How long a settled delivery may stay unstored while nothing waits for its place.
-const UNSTORED_MS_MAX: u64 = 20;
+const UNSTORED_MS_MAX: u64 = 50;
 /// How often gauges are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 

@@ -70,8 +70,9 @@ impl Machine {
         let lane = self.lanes.get(&(place, key));
         if self.room() == 0 || lane.is_some_and(|lane| lane.failing_since_ms.is_some() || lane.queue.len() >= per_lane) {
             // From here on the log itself is this lane's queue. None of its records lies between
-            // what it holds and this one, so that the second look may begin here.
-            self.books.collapse(place, key, offset - 1, false);
+            // what it holds and this one, so that the second look may begin here; for a tombstone without its
+            // event one before it, since a reading that starts at a tombstone takes it for an echo.
+            self.books.collapse(place, key, offset - 1 - i64::from(verdict == Verdict::Orphan), false);
             self.moved((place, key));
         } else {
             self.keep(place, offset, key, actions);

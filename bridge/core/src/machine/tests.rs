@@ -120,6 +120,18 @@ fn nothing_leaves_before_its_number_is_on_disk() {
     assert_eq!((shell.machine.delivered(), shell.machine.in_flight()), (1, 1));
 }
 
+/// A reading that starts at a tombstone takes it for an echo of the event before it.
+#[test]
+fn a_lane_left_to_the_log_at_a_tombstone_whose_event_is_gone_is_read_again_from_before_it() {
+    for (verdict, mark) in [(Verdict::Wanted, 4), (Verdict::Orphan, 3)] {
+        let mut shell = Shell::fresh(LIMITS, POLICY);
+        shell.read(1, "a");
+        shell.end(1, Outcome::Failed);
+        shell.step(Input::Record { place: PLACE, offset: 5, lane: lane("a"), verdict });
+        assert_eq!(shell.cursor().collapsed, [(lane("a"), Collapsed { mark, parked: false })].into(), "{verdict:?}");
+    }
+}
+
 #[test]
 fn a_lane_goes_in_order_and_a_failing_one_is_left_to_the_log() {
     let mut shell = Shell::fresh(LIMITS, POLICY);
