@@ -84,6 +84,11 @@ async fn keys_take_over_from_others_without_a_moment_between() {
     // The key that signs deliveries and records.
     let old = stage.published_keys().await[0];
     assert_eq!(stage.signed_by(&[old]).await, [true]);
+    let elsewhere = command(stage.scenario.folder.path(), &["keys", "--data", "nowhere", "list"]);
+    assert!(
+        elsewhere.0 == Some(1) && elsewhere.2.contains("--data") && !stage.scenario.folder.path().join("nowhere").exists(),
+        "{elsewhere:?}"
+    );
     for early in ["promote", "retire"] {
         assert_eq!(stage.keys(&["signing", early]).0, Some(3), "there is no other key");
     }

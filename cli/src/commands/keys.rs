@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
 use clap::Subcommand;
 use ryggrad_bridge_core::asymmetric::SigningKeys;
 use serde_json::{Value, json};
@@ -74,6 +75,10 @@ pub enum Operator {
 /// Does what is asked.
 pub fn run(args: Args) -> anyhow::Result<Code> {
     let settings = args.options.load()?;
+    // Elsewhere a file that is not there is made; here that would be in the wrong folder.
+    for file in [&settings.signing_key_file, &settings.operator_token_file, &settings.key_file] {
+        ensure!(file.exists(), "there is no {}; is --data the bridge's folder, and has the bridge run?", file.display());
+    }
     let (signing, operator) = (settings.signing_key_file.as_path(), settings.operator_token_file.as_path());
     match args.command {
         Command::List => list(&settings, args.format.format),
