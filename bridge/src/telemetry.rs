@@ -62,6 +62,8 @@ pub struct Telemetry {
     pub access_changes: Counter,
     /// Records of disclosures.
     pub disclosure_records: Counter,
+    /// Intents that wait for their acknowledgement.
+    pub disclosures_waiting: Gauge,
     /// How long intents wait for their acknowledgement; at most `disclosure_timeout_ms`.
     pub disclosure_seconds: Histogram,
     /// Deliveries put off because their intent was not acknowledged.
@@ -160,6 +162,7 @@ impl Telemetry {
             access_facts: Family::default(),
             access_changes: Counter::default(),
             disclosure_records: Counter::default(),
+            disclosures_waiting: Gauge::default(),
             disclosure_seconds: seconds(),
             disclosure_failures: Counter::default(),
             disclosure_faults: Counter::default(),
@@ -220,6 +223,8 @@ impl Telemetry {
         bridge.register("access_facts", "Members, delegations, grants, relations and blocks", metrics.access_facts.clone());
         bridge.register("access_changes", "Changes of these", metrics.access_changes.clone());
         bridge.register("disclosure_records", "Records of disclosures written", metrics.disclosure_records.clone());
+        let waiting = metrics.disclosures_waiting.clone();
+        bridge.register("disclosures_waiting", "Intents that wait for their acknowledgement", waiting);
         let waited = metrics.disclosure_seconds.clone();
         bridge.register_with_unit("disclosure", "Waiting for an intent's acknowledgement", Unit::Seconds, waited);
         bridge.register("disclosure_failures", "Deliveries put off, their intent not acknowledged", metrics.disclosure_failures.clone());

@@ -17,10 +17,6 @@ use crate::connection::Listener;
 use crate::publisher::to_base_record;
 use crate::{Connection, Error, Remedy};
 
-/// How long a record waits for others. Without, librdkafka's thread spins while requests are under way, and the broker
-/// gets requests of a record each: records of disclosures cost half as much again.
-const LINGER_MS: &str = "1";
-
 /// Where a record came to stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -94,7 +90,8 @@ impl Appender {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("linger.ms", LINGER_MS)
+            // Somebody waits for each.
+            .set("linger.ms", "0")
             .set("message.timeout.ms", append_timeout_ms.to_string())
             .set("partitioner", "murmur2_random");
         if append_timeout_ms == 0 {

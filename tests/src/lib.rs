@@ -15,6 +15,7 @@ pub mod broker;
 pub mod channels;
 pub mod conformance;
 pub mod crowd;
+pub mod disclosed;
 pub mod events;
 pub mod foreign;
 pub mod guard;

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
-use ryggrad_bridge_core::disclosure::{Entry, How, Intent, Link};
+use ryggrad_bridge_core::disclosure::{Entry, How, Link};
 use ryggrad_log::bench::delete_topics;
-use ryggrad_log::{Appender, Connection, read_to_end};
+use ryggrad_log::Appender;
 use ryggrad_schemas::EncodedRecord;
 use ryggrad_tests::channels::{Client, Mood, Way};
+use ryggrad_tests::disclosed::Disclosed;
 use ryggrad_tests::process::command;
 use ryggrad_tests::receiver::Receiver;
 use ryggrad_tests::scenario::{OPERATOR_TOKEN, Scenario};
@@ -25,19 +26,6 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// One measurement; tells its event's id.
 async fn measure(appender: &Appender, number: usize) -> String {
     Measurement { patient: &patient(number % PATIENTS), id: &format!("m-{number}"), controller: CONTROLLER }.publish(appender).await
-}
-
-/// The records of the controller's disclosures, with when the broker took each.
-async fn records(connection: &Connection) -> Vec<(i64, Link)> {
-    let records = read_to_end(connection, &format!("ryggrad.disclosures.{CONTROLLER}"), 0, 1_000_000, 60_000).await.unwrap();
-    records.iter().map(|record| (record.timestamp_ms, serde_json::from_slice(record.value.as_ref().unwrap()).unwrap())).collect()
-}
-
-fn intents(records: &[(i64, Link)]) -> Vec<(i64, u64, &Intent)> {
-    let intent = |(at_ms, link): &'_ (i64, Link)| if let Entry::Intent(_) = link.entry { Some((*at_ms, link.number)) } else { None };
-    let numbered = records.iter().filter_map(intent);
-    let found = records.iter().filter_map(|(_, link)| if let Entry::Intent(intent) = &link.entry { Some(&**intent) } else { None });
-    numbered.zip(found).map(|((at_ms, number), intent)| (at_ms, number, intent)).collect()
 }
 
 fn ryggrad(scenario: &Scenario, token: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -81,12 +69,12 @@ async fn nothing_is_given_out_without_its_intent_though_the_bridge_is_killed() {
     }
     assert_eq!(idle.arrivals().len(), 0);
 
-    let records = records(&scenario.connection()).await;
+    let disclosed = Disclosed::read(&scenario.connection(), CONTROLLER).await;
     let mut written: BTreeMap<(String, &str), Vec<i64>> = BTreeMap::new();
-    for (at_ms, _, intent) in intents(&records) {
+    for (at_ms, _, intent) in &disclosed.intents {
         assert_eq!((intent.receiver.to_string().as_str(), intent.view.as_str()), (RECEIVER, "full"));
         assert_eq!(intent.basis.as_deref(), Some(LAW));
-        written.entry((intent.subscription.to_string(), &intent.event)).or_default().push(at_ms);
+        written.entry((intent.subscription.to_string(), &intent.event)).or_default().push(*at_ms);
     }
     let mut seen = 0;
     for client in &clients {
@@ -98,17 +86,14 @@ async fn nothing_is_given_out_without_its_intent_though_the_bridge_is_killed() {
             seen += 1;
         }
     }
-    println!("{seen} arrivals, {} records, {KILLS} kills", records.len());
+    println!("{seen} arrivals, {} intents in {} records, {KILLS} kills", disclosed.intents.len(), disclosed.links.len());
     // Once for each delivery, however often it was repeated. One that was taken and is shown again is another.
-    let closed = |number: u64| {
-        records.iter().any(|(_, link)| matches!(&link.entry, Entry::Outcome(told) if told.intent == number && told.how == How::Delivered))
-    };
-    let mut open: BTreeSet<&str> = BTreeSet::new();
-    for (_, number, intent) in intents(&records) {
-        assert!(closed(number) || open.insert(&intent.delivery), "two intents are open for {}", intent.delivery);
+    let (delivered, mut open) = (disclosed.delivered(), BTreeSet::new());
+    for (_, number, intent) in &disclosed.intents {
+        assert!(delivered.contains(number) || open.insert(&intent.delivery), "two intents are open for {}", intent.delivery);
     }
     // Nobody is named but by what means nothing elsewhere.
-    let text: String = records.iter().map(|(_, link)| serde_json::to_string(link).unwrap()).collect();
+    let text: String = disclosed.links.iter().map(|link| serde_json::to_string(link).unwrap()).collect();
     assert!(!text.contains("pseudonym-") && !text.contains("puls"), "a record names a patient, or holds what was measured");
 
     // The records are whole, and say so; who looks is among them.
@@ -122,7 +107,7 @@ async fn nothing_is_given_out_without_its_intent_though_the_bridge_is_killed() {
     assert!(code == Some(0) && found.len() >= of_patient && found.len() < 2 * of_patient, "{code:?}, {} found: {errors}", found.len());
     assert_eq!(found.iter().map(|one| one["intent"]["person"].as_str().unwrap()).collect::<BTreeSet<_>>().len(), 1);
     let (code, out, _) = ryggrad(&scenario, controller.token(), &["disclosures", "export", "--format", "fhir-auditevent"]);
-    assert_eq!((code, out.lines().count()), (Some(0), intents(&records).len()));
+    assert_eq!((code, out.lines().count()), (Some(0), disclosed.intents.len()));
     assert!(out.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["resourceType"] == "AuditEvent"));
 
     // Each controller its own; an operator with a purpose.
@@ -137,18 +122,35 @@ async fn nothing_is_given_out_without_its_intent_though_the_bridge_is_killed() {
         let (said, answer) = caller.post("/v1/disclosures/verify", body.clone()).await;
         assert_eq!(said, status, "{body}: {answer}");
     }
-    let looks: Vec<String> = self::records(&scenario.connection())
-        .await
-        .into_iter()
-        .filter_map(|(_, link)| if let Entry::Reading(reading) = link.entry { Some(reading) } else { None })
+    let links = Disclosed::read(&scenario.connection(), CONTROLLER).await.links;
+    let looks: Vec<String> = links
+        .iter()
+        .filter_map(|link| if let Entry::Reading(reading) = &link.entry { Some(reading) } else { None })
         .map(|reading| format!("{} by {}", reading.asked, reading.by.map_or("operator".to_owned(), |by| by.to_string())))
         .collect();
     let own = |asked| format!("{asked} by {CONTROLLER}");
     assert_eq!(looks[..3], [own("verify"), own("by-patient"), own("export")]);
     assert_eq!(looks.last().unwrap(), "verify by operator");
 
+    // Page by page, wherever a page ends within a record.
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let mut look = json!({"limit": 97});
+        if let Some(after) = after.take() {
+            look["after"] = after;
+        }
+        let (status, page) = controller.post("/v1/disclosures/search", look).await;
+        assert_eq!(status, 200, "{page}");
+        paged.extend(page["disclosures"].as_array().unwrap().iter().map(|one| one["number"].as_u64().unwrap()));
+        match &page["next"] {
+            Value::Null => break,
+            next => after = Some(next.clone()),
+        }
+    }
+    assert_eq!(paged, disclosed.intents.iter().map(|(_, number, _)| *number).collect::<Vec<_>>());
+
     // Somebody who can write to the topic adds a record.
-    let last = self::records(&scenario.connection()).await.pop().unwrap().1;
+    let last = Disclosed::read(&scenario.connection(), CONTROLLER).await.links.pop().unwrap();
     let forged = Link { number: last.number + 1, ..last };
     let forged = EncodedRecord {
         topic: format!("ryggrad.disclosures.{CONTROLLER}"),
@@ -194,21 +196,17 @@ async fn a_narrower_view_is_another_disclosure_and_shows_no_data() {
     let (last, before) = received.split_last().unwrap();
     assert!(before.iter().all(|attempt| attempt.event["data"]["enhet"] == "/min"), "{before:?}");
     assert!(last.event.get("data").is_none() && last.event["subject"] == patient(0), "{last:?}");
-    let records = wait::until("the outcome is recorded", 10, || async {
-        let records = records(&scenario.connection()).await;
-        records.iter().any(|(_, link)| matches!(&link.entry, Entry::Outcome(told) if told.how == How::Delivered)).then_some(records)
+    let disclosed = wait::until("the outcome is recorded", 10, || async {
+        let disclosed = Disclosed::read(&scenario.connection(), CONTROLLER).await;
+        (!disclosed.delivered().is_empty()).then_some(disclosed)
     })
     .await;
-    let views: Vec<&str> = intents(&records).iter().map(|(_, _, intent)| intent.view.as_str()).collect();
-    assert_eq!(views, ["full", "varsel"]);
-    assert!(intents(&records).iter().all(|(_, _, intent)| intent.subscription.to_string() == subscription && intent.delivery == last.id));
-    let (full, varsel) = (intents(&records)[0].1, intents(&records)[1].1);
-    let outcomes: Vec<(u64, How, Option<u16>)> = records
-        .iter()
-        .filter_map(|(_, link)| if let Entry::Outcome(told) = &link.entry { Some((told.intent, told.how, told.status)) } else { None })
-        .collect();
-    assert_eq!(outcomes.first(), Some(&(full, How::Failed, Some(500))));
-    assert_eq!(outcomes.last(), Some(&(varsel, How::Delivered, Some(204))));
+    let [(_, full, first), (_, varsel, second)] = &disclosed.intents[..] else { panic!("{:?}", disclosed.intents) };
+    assert_eq!([first.view.as_str(), second.view.as_str()], ["full", "varsel"]);
+    assert!([first, second].iter().all(|intent| intent.subscription.to_string() == subscription && intent.delivery == last.id));
+    let outcomes: Vec<(u64, How, Option<u16>)> = disclosed.outcomes.iter().map(|told| (told.intent, told.how, told.status)).collect();
+    assert_eq!(outcomes.first(), Some(&(*full, How::Failed, Some(500))));
+    assert_eq!(outcomes.last(), Some(&(*varsel, How::Delivered, Some(204))));
     let (code, out, errors) =
         ryggrad(&scenario, OPERATOR_TOKEN, &["disclosures", "verify", "--controller", CONTROLLER, "--purpose", "test"]);
     assert_eq!(code, Some(0), "{out}{errors}");

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rand::Rng;
 use reqwest::Method;
-use ryggrad_bridge_core::disclosure::{Entry, How, Link};
 use ryggrad_log::{Appender, Connection, read_to_end, topics};
 use ryggrad_schemas::LogRecord;
+use ryggrad_tests::disclosed::Disclosed;
 use ryggrad_tests::events::{CE_TYPE, Events, Published, key};
 use ryggrad_tests::foreign::python;
 use ryggrad_tests::scenario::{ORGANISATION, Scenario};
@@ -107,26 +107,20 @@ async fn each_event_is_written_once_though_the_bridge_is_killed() {
     let records = written(&connection, &protected_topic).await;
     once_and_whole(&records);
     assert_eq!(records.iter().map(|record| header(record, "ce_id").to_owned()).collect::<BTreeSet<_>>(), measured);
-    let log = read_to_end(&connection, &format!("ryggrad.disclosures.{CONTROLLER}"), 0, 1_000_000, 60_000).await.unwrap();
-    let links: Vec<(i64, Link)> =
-        log.iter().map(|record| (record.timestamp_ms, serde_json::from_slice(record.value.as_ref().unwrap()).unwrap())).collect();
+    let disclosed = Disclosed::read(&connection, CONTROLLER).await;
     let mut intents: HashMap<&str, (i64, u64)> = HashMap::new();
-    for (at_ms, link) in &links {
-        if let Entry::Intent(intent) = &link.entry {
-            assert_eq!((intent.channel.as_str(), intent.subscription.to_string().as_str()), ("kafka", protected.as_str()));
-            let before = intents.insert(&intent.delivery, (*at_ms, link.number));
-            assert!(before.is_none(), "two intents for one delivery");
-        }
+    for (at_ms, number, intent) in &disclosed.intents {
+        assert_eq!((intent.channel.as_str(), intent.subscription.to_string().as_str()), ("kafka", protected.as_str()));
+        let before = intents.insert(&intent.delivery, (*at_ms, *number));
+        assert!(before.is_none(), "two intents for one delivery");
     }
-    let closed = |number: u64| {
-        links.iter().any(|(_, link)| matches!(&link.entry, Entry::Outcome(told) if told.intent == number && told.how == How::Delivered))
-    };
+    let delivered = disclosed.delivered();
     for record in &records {
         let (at_ms, number) = intents.get(header(record, "ryggrad_delivery")).copied().expect("no record without its intent");
         assert!(at_ms <= record.timestamp_ms, "the intent comes first");
         // A kill may come between what was taken and the word of it.
         let is_late = after.contains(header(record, "ce_id"));
-        assert!(closed(number) || !is_late, "what was written was delivered");
+        assert!(delivered.contains(&number) || !is_late, "what was written was delivered");
         assert!(header(record, "ryggrad_view") == "full" && record.header("ryggrad_source").is_some());
     }
 }

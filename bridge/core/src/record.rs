@@ -5,9 +5,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use ryggrad_schemas::LogRecord;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
 
-use crate::access::Extent;
+use crate::access::{Extent, Subject};
 use crate::cursor::{LaneKey, Place};
 use crate::delivery::{Rendered, RenderedBinary, Unreadable, render, render_binary, render_notice};
 use crate::matching::lane_of;
@@ -17,6 +19,17 @@ use crate::watch_list::Fingerprint;
 
 /// Bytes that a record costs beside its own: headers' vectors, the deque's entry, the counter.
 const OVERHEAD_BYTES: usize = 512;
+
+/// What the decision asks a record itself.
+#[derive(Debug)]
+pub struct Matter {
+    /// Whose data it is; none for registries.
+    pub controller: Option<Organisasjonsnummer>,
+    /// Whom it is about.
+    pub subject: Option<Subject>,
+    /// When what it tells of has happened. One that does not say so is older than every relation.
+    pub occurred_at: Timestamp,
+}
 
 /// A record.
 #[derive(Debug)]
@@ -33,6 +46,7 @@ pub struct Record {
     ce_type: Option<usize>,
     event_id: Option<usize>,
     shared_event_id: OnceLock<Arc<str>>,
+    matter: OnceLock<Matter>,
     fingerprint: OnceLock<Option<Fingerprint>>,
     rendered: OnceLock<Result<Rendered, Unreadable>>,
     rendered_binary: OnceLock<Result<RenderedBinary, Unreadable>>,
@@ -52,6 +66,7 @@ impl Record {
             ce_type,
             event_id,
             shared_event_id: OnceLock::new(),
+            matter: OnceLock::new(),
             fingerprint: OnceLock::new(),
             rendered: OnceLock::new(),
             rendered_binary: OnceLock::new(),
@@ -77,6 +92,15 @@ impl Record {
     /// The same, for those who keep it longer than the record; made at the first call.
     pub fn shared_event_id(&self) -> &Arc<str> {
         self.shared_event_id.get_or_init(|| self.event_id().into())
+    }
+
+    /// What the decision asks it; made at the first call.
+    pub fn matter(&self) -> &Matter {
+        self.matter.get_or_init(|| Matter {
+            controller: self.log.header("ce_controller").and_then(|number| number.parse().ok()),
+            subject: self.log.key.as_deref().map(Subject::new),
+            occurred_at: self.log.header("ce_time").and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN),
+        })
     }
 
     fn header_at(&self, position: Option<usize>) -> &str {

@@ -7,8 +7,8 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
-use ryggrad_bridge_core::access::{Caller, Event, Extent, Facts, Subject};
-use ryggrad_bridge_core::record::Record;
+use ryggrad_bridge_core::access::{Caller, Event, Extent, Facts};
+use ryggrad_bridge_core::record::{Matter, Record};
 use ryggrad_schemas::Catalogue;
 use ryggrad_schemas::catalogue::{DataClass, EventType};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -42,10 +42,8 @@ pub struct Disclosed {
     pub controller: Organisasjonsnummer,
     /// Who gets it.
     pub caller: Caller,
-    /// Whom it is about.
-    pub person: Option<Subject>,
     /// In which view.
-    pub view: String,
+    pub view: &'static str,
     /// How much of it that is.
     pub extent: Extent,
     /// Whether addresses go along.
@@ -77,29 +75,31 @@ impl Decisions {
     /// Whether a record must not go to this one, as of now; what stops all that goes there aside.
     pub fn denies(&self, caller: Caller, record: &Record) -> bool {
         // What no event type is known of goes to nobody.
-        let Some(carried) = self.carried.get(usize::from(record.place.topic)).copied().flatten() else { return true };
+        let Some(carried) = self.carried(record) else { return true };
         if carried.class == DataClass::Open && caller.supplier.is_none() {
             return false;
         }
-        let subject = record.log.key.as_deref().map(Subject::new);
-        self.read().denied(caller, event(carried, record, subject.as_ref()), Timestamp::now()).is_some()
+        self.read().denied(caller, event(carried, record.matter()), Timestamp::now()).is_some()
     }
 
     /// How a record leaves for this one, as of now; what stops all that goes there aside where anyone may have it.
     pub fn leave(&self, caller: Caller, record: &Record) -> Leave {
-        let Some(carried) = self.carried.get(usize::from(record.place.topic)).copied().flatten() else { return Leave::Not };
+        let Some(carried) = self.carried(record) else { return Leave::Not };
         if carried.class == DataClass::Open {
             return if self.denies(caller, record) { Leave::Not } else { Leave::Freely };
         }
-        let person = record.log.key.as_deref().map(Subject::new);
-        let event = event(carried, record, person.as_ref());
+        let event = event(carried, record.matter());
         let (facts, controller) = (self.read(), event.controller);
         // Where nobody's records can tell of it, it stays.
         let (Some(terms), Some(controller)) = (facts.terms(caller, event, Timestamp::now()), controller) else { return Leave::Not };
-        let (view, with_addresses, extent) = (terms.view.name.to_owned(), terms.view.with_addresses, terms.extent);
-        let law = terms.law.map(str::to_owned);
+        let Some(view) = carried.views.iter().find(|view| *view == terms.view.name) else { return Leave::Not };
+        let (with_addresses, extent, law) = (terms.view.with_addresses, terms.extent, terms.law.map(str::to_owned));
         drop(facts);
-        Leave::Disclosed(Box::new(Disclosed { controller, caller, person, view, extent, with_addresses, law }))
+        Leave::Disclosed(Box::new(Disclosed { controller, caller, view, extent, with_addresses, law }))
+    }
+
+    fn carried(&self, record: &Record) -> Option<&'static EventType> {
+        self.carried.get(usize::from(record.place.topic)).copied().flatten()
     }
 
     /// The facts as of now.
@@ -114,14 +114,8 @@ impl Decisions {
 }
 
 /// What is asked about a record.
-fn event<'r>(carried: &'r EventType, record: &Record, subject: Option<&'r Subject>) -> Event<'r> {
-    Event {
-        ce_type: &carried.ce_type,
-        class: carried.class,
-        views: &carried.views,
-        controller: record.log.header("ce_controller").and_then(|number| number.parse().ok()),
-        subject,
-        // One that does not say when it happened is older than every relation.
-        occurred_at: record.log.header("ce_time").and_then(|time| time.parse().ok()).unwrap_or(Timestamp::MIN),
-    }
+fn event<'r>(carried: &'r EventType, matter: &'r Matter) -> Event<'r> {
+    let Matter { controller, subject, occurred_at } = matter;
+    let EventType { ce_type, class, views, .. } = carried;
+    Event { ce_type, class: *class, views, controller: *controller, subject: subject.as_ref(), occurred_at: *occurred_at }
 }

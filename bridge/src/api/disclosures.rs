@@ -58,8 +58,8 @@ pub async fn verify(State(shared): State<Arc<Shared>>, caller: Caller, body: Sen
 pub async fn reveal(State(shared): State<Arc<Shared>>, caller: Caller, body: Sent) -> Result<Json<Value>, Problem> {
     let (look, ready) = (read(&caller, body)?, shared.ready()?);
     let (controller, reading) = allow(&caller, ready, &look, "reveal").await?;
-    let head = ready.disclosures.look(controller, reading).await?;
-    Ok(Json(json!({"controller": controller, "recorded": head.number})))
+    let looked = ready.disclosures.look(controller, reading).await?;
+    Ok(Json(json!({"controller": controller, "recorded": looked.head.number})))
 }
 
 fn read(caller: &Caller, body: Sent) -> Result<Look, Problem> {

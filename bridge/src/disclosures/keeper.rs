@@ -1,39 +1,36 @@
 //! One controller's records: the book, and the topic that it is written to.
 //!
-//! Whoever writes holds the lock from the book to the sending, so that the topic has the book's order. Opened by
-//! reading back the newest records: where the chain stands, and which intents are open. Where it stood at its last
-//! checkpoint is kept in the store too, so that records that are gone from the topic are missed.
+//! One task writes, in rounds: what has come since the round before goes out together, and the next round begins when
+//! Kafka has acknowledged that. So the topic has the book's order, and whoever waits in a round waits for everything
+//! before it too. Opened by reading back the newest records: where the chain stands, and which intents are open. Where
+//! it stood at its last checkpoint is kept in the store too, so that records that are gone from the topic are missed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use ryggrad_bridge_core::disclosure::{Book, Chain, Head, How, Intended, Intent, Memory, Reading, Verifier, Written};
-use ryggrad_log::{Acknowledgement, Start, scan_from, topics, watermarks};
+use ryggrad_bridge_core::asymmetric::SigningKey;
+use ryggrad_bridge_core::disclosure::{Book, Chain, Head, How, Intent, Memory, Reading, Verifier, Written};
+use ryggrad_log::{Acknowledgement, Appended, Start, scan_from, topics, watermarks};
 use ryggrad_schemas::EncodedRecord;
 use ryggrad_schemas::catalogue::topics::DISCLOSURES_OF;
 use ryggrad_schemas::catalogue::{Cleanup, Timestamp as Clock, Topic};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use ryggrad_store::{Change, KeptHead};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
-use super::{Desk, NotRecorded, UNACKNOWLEDGED_MAX};
+use super::{Desk, Looked, NotRecorded};
 
-/// Records that are read back when a controller's are opened. An intent further back that is still open is
-/// written once more.
-const READ_BACK_MAX: i64 = 200_000;
+/// Records that are read back when a controller's are opened, of up to 200 intents or outcomes each. An intent further
+/// back that is still open is written once more.
+const READ_BACK_MAX: i64 = 20_000;
 /// How long nothing may have come before what was sent by an earlier life is known to have arrived.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// Records after which a checkpoint is due, and how long after the first that none vouches for.
 const CHECKPOINT_RECORDS_MAX: u64 = 1_000;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 const CHECKPOINT_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
-/// Checkpoints that may wait for their acknowledgement beside other records.
-const CHECKPOINTS_ON_THEIR_WAY_MAX: usize = 1_000;
-/// Outcomes that are written at once when a receiver has taken events.
-const TAKEN_TOGETHER_MAX: usize = 1_000;
 /// Faults that are reported of what is read back.
 const FAULTS_MAX: usize = 10;
 /// Pause before records that cannot be opened are tried again.
@@ -44,24 +41,34 @@ pub(super) struct Keeper {
     desk: Arc<Desk>,
     controller: Organisasjonsnummer,
     topic: String,
-    line: mpsc::Sender<OnItsWay>,
     state: Mutex<State>,
+    /// There is something to write.
+    is_waiting: Notify,
 }
-
-/// A record on its way; or a place in line behind those that are.
-struct OnItsWay {
-    acknowledgement: Option<Acknowledgement>,
-    told: Option<oneshot::Sender<()>>,
-    /// None for a checkpoint.
-    _room: Option<Room>,
-}
-
-/// Room for one more record on its way, or for several.
-type Room = OwnedSemaphorePermit;
 
 struct State {
     book: Book,
     signed_at: Instant,
+    intents: Vec<Waiting>,
+    readings: Vec<(Reading, oneshot::Sender<Looked>)>,
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+/// Who waits until everything that is in the book by now is acknowledged.
+struct Waiting {
+    told: oneshot::Sender<()>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What goes out together, and who waits for it.
+struct Round {
+    records: Vec<Written>,
+    intents: Vec<Waiting>,
+    /// With the place of the look among the records, and where the chain stood behind it.
+    readings: Vec<(usize, Head, oneshot::Sender<Looked>)>,
+    /// Where the chain stands, if that was signed.
+    signed: Option<Head>,
+    closing: Vec<oneshot::Sender<()>>,
 }
 
 /// The topic of a controller's records.
@@ -88,8 +95,16 @@ impl Keeper {
         let mut ticks = tokio::time::interval(CHECKPOINT_LOOKED_AT_EVERY);
         loop {
             tokio::select! {
-                _ = ticks.tick() => keeper.sign_in_time(),
+                () = keeper.is_waiting.notified() => {}
+                _ = ticks.tick() => {}
                 () = opened.closed() => return,
+            }
+            if let Err(error) = keeper.write().await {
+                tracing::error!(%controller, %error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "a record of a disclosure was refused; the bridge stops");
+                keeper.desk.fail();
+                // Nobody is told, and nobody waits any more.
+                keeper.state().dismiss();
+                return;
             }
         }
     }
@@ -132,145 +147,109 @@ impl Keeper {
             desk.telemetry.disclosure_faults.inc();
         }
         let book = Book::behind(Chain::behind(controller, &report, known.as_ref()), read.1);
-        let (line, arriving) = mpsc::channel(UNACKNOWLEDGED_MAX + CHECKPOINTS_ON_THEIR_WAY_MAX);
-        tokio::spawn(watch_arrivals(arriving, Arc::clone(&desk)));
-        Ok(Self { desk, controller, topic, line, state: Mutex::new(State { book, signed_at: Instant::now() }) })
+        let (intents, readings, closing) = (Vec::new(), Vec::new(), Vec::new());
+        let state = State { book, signed_at: Instant::now(), intents, readings, closing };
+        Ok(Self { desk, controller, topic, state: Mutex::new(state), is_waiting: Notify::new() })
     }
 
-    /// Vouches for everything so far; kept when it returns.
-    pub(super) async fn close(&self) {
-        let signed = {
-            let mut state = self.state();
-            if state.book.chain().unsigned() > 0 { self.sign(&mut state) } else { None }
-        };
-        if let Some(signed) = signed {
-            // What it could not keep it has said.
-            let _ = signed.await;
+    /// Writes what waits; acknowledged when it returns, and everyone told who waited for it. Must not be cancelled: the
+    /// round after it counts on it.
+    async fn write(&self) -> Result<(), NotRecorded> {
+        let Round { records, intents, readings, signed, closing } = self.state().next_round(self.desk.signing_keys.current())?;
+        let sent: Vec<Acknowledgement> = records.into_iter().map(|written| self.send(written)).collect::<Result<_, _>>()?;
+        let mut arrived: Vec<Appended> = Vec::with_capacity(sent.len());
+        for record in sent {
+            arrived.push(record.wait().await?);
         }
+        self.desk.telemetry.disclosures_waiting.dec_by(gauged(intents.len()));
+        // Whoever gave up is told by nobody; the record stands all the same.
+        for Waiting { told, _room } in intents {
+            let _ = told.send(());
+        }
+        for (place, head, told) in readings {
+            let _ = told.send(Looked { head, offset: arrived[place].offset });
+        }
+        if let Some(head) = signed {
+            // Never ahead of the topic: what is kept is missed where it is not found.
+            let kept = KeptHead { controller: self.controller, head, at_ms: now_ms() };
+            if let Err(error) = self.desk.writer.commit(vec![Change::KeepHead(kept)]).await {
+                tracing::warn!(%error, "where the records of disclosures stand was not kept; the next checkpoint tries again");
+            }
+        }
+        for told in closing {
+            let _ = told.send(());
+        }
+        Ok(())
     }
 
-    fn sign_in_time(&self) {
-        let mut state = self.state();
-        if state.signed_at.elapsed() >= CHECKPOINT_EVERY && state.book.chain().unsigned() > 0 {
-            self.sign(&mut state);
-        }
+    fn send(&self, (number, value): Written) -> Result<Acknowledgement, NotRecorded> {
+        let headers = [("content-type", "application/json")].into_iter().collect();
+        let record = EncodedRecord { topic: self.topic.clone(), partition: Some(0), key: number.to_string(), value: Some(value), headers };
+        let sent = self.desk.appender.enqueue(&record)?;
+        self.desk.telemetry.disclosure_records.inc();
+        Ok(sent)
     }
 
     /// What resolves when the intent is acknowledged.
     pub(super) async fn intend(&self, number: u64, intent: Intent) -> Result<oneshot::Receiver<()>, NotRecorded> {
-        let ((tell, told), room) = (oneshot::channel(), self.desk.room(1).await?);
-        let mut state = self.state();
-        // What stands in a book that is ahead of its topic counts no more.
-        if self.desk.failed.is_cancelled() {
-            return Err(NotRecorded::Stopped);
-        }
-        match state.book.intend(Timestamp::now(), number, intent).map_err(|_| NotRecorded::Stopped)? {
-            // Behind it in line: when that is reached, it stands.
-            Intended::Standing(_) => self.line_up(OnItsWay { acknowledgement: None, told: Some(tell), _room: Some(room) }),
-            Intended::New(written) => self.send(&mut state, written, Some(tell), Some(room))?,
-        }
-        Ok(told)
+        let ((told, acknowledged), _room) = (oneshot::channel(), self.desk.room().await?);
+        self.add(|state| {
+            state.book.intend(number, intent);
+            state.intents.push(Waiting { told, _room });
+            self.desk.telemetry.disclosures_waiting.inc();
+            true
+        })?;
+        Ok(acknowledged)
     }
 
-    pub(super) async fn ended(&self, subscription: Uuid, delivery: &str, how: How, status: Option<u16>) {
-        // There is none only when the bridge has failed.
-        let Ok(room) = self.desk.room(1).await else { return };
-        let mut state = self.state();
-        if let Ok(Some(written)) = state.book.ended(Timestamp::now(), subscription, delivery, how, status) {
-            // What is refused stops the bridge.
-            let _ = self.send(&mut state, written, None, Some(room));
-        }
+    pub(super) fn ended(&self, subscription: Uuid, delivery: &str, how: How, status: Option<u16>) {
+        // What a bridge that has failed is told is lost with it.
+        let _ = self.add(|state| state.book.ended(subscription, delivery, how, status));
     }
 
-    pub(super) async fn taken(&self, subscription: Uuid, number: u64) {
-        loop {
-            let count = self.state().book.to_be_taken(subscription, number).min(TAKEN_TOGETHER_MAX);
-            let Some(places) = u32::try_from(count).ok().filter(|count| *count > 0) else { return };
-            let Ok(mut room) = self.desk.room(places).await else { return };
-            let mut state = self.state();
-            let taken = state.book.taken(Timestamp::now(), subscription, number, count).unwrap_or_default();
-            // All of them before a checkpoint, which is one more in the book.
-            if taken.into_iter().try_for_each(|written| self.enqueue(written, None, room.split(1))).is_err() {
-                return;
-            }
-            self.sign_if_due(&mut state);
-        }
+    pub(super) fn taken(&self, subscription: Uuid, number: u64) {
+        let _ = self.add(|state| state.book.taken(subscription, number));
     }
 
     pub(super) fn forget(&self, subscription: Uuid) {
         self.state().book.forget(subscription);
     }
 
-    /// Somebody looks: recorded and acknowledged when it returns, with where the chain stands then.
-    pub(super) async fn read(&self, reading: Reading) -> Result<Head, NotRecorded> {
-        let ((tell, told), room) = (oneshot::channel(), self.desk.room(1).await?);
-        let head = {
-            let mut state = self.state();
-            let written = state.book.read(Timestamp::now(), reading).map_err(|_| NotRecorded::Stopped)?;
-            // Before a checkpoint that nobody waits for.
-            let head = state.book.chain().head().clone();
-            self.send(&mut state, written, Some(tell), Some(room))?;
-            head
-        };
-        told.await.map_err(|_| NotRecorded::Stopped)?;
-        Ok(head)
+    /// Somebody looks: recorded and acknowledged when it returns, behind all that ended before.
+    pub(super) async fn read(&self, reading: Reading) -> Result<Looked, NotRecorded> {
+        let ((told, acknowledged), _room) = (oneshot::channel(), self.desk.room().await?);
+        self.add(|state| {
+            state.readings.push((reading, told));
+            true
+        })?;
+        acknowledged.await.map_err(|_| NotRecorded::Stopped)
     }
 
-    /// What it tells of ends when it is kept where the chain stands.
-    fn sign(&self, state: &mut State) -> Option<JoinHandle<()>> {
-        state.signed_at = Instant::now();
-        let written = state.book.checkpoint(Timestamp::now(), self.desk.signing_keys.current()).ok()?;
-        let (tell, told) = oneshot::channel();
-        self.enqueue(written, Some(tell), None).ok()?;
-        let kept = KeptHead { controller: self.controller, head: state.book.chain().head().clone(), at_ms: now_ms() };
-        let desk = Arc::clone(&self.desk);
-        // Never ahead of the topic: what is kept is missed where it is not found.
-        Some(tokio::spawn(async move {
-            if told.await.is_ok()
-                && let Err(error) = desk.writer.commit(vec![Change::KeepHead(kept)]).await
-            {
-                tracing::warn!(%error, "where the records of disclosures stand was not kept; the next checkpoint tries again");
-            }
-        }))
-    }
-
-    fn send(&self, state: &mut State, written: Written, told: Option<oneshot::Sender<()>>, room: Option<Room>) -> Result<(), NotRecorded> {
-        self.enqueue(written, told, room)?;
-        self.sign_if_due(state);
-        Ok(())
-    }
-
-    fn sign_if_due(&self, state: &mut State) {
-        if state.book.chain().unsigned() >= CHECKPOINT_RECORDS_MAX {
-            self.sign(state);
+    /// Vouches for everything so far; kept when it returns.
+    pub(super) async fn close(&self) {
+        let (told, closed) = oneshot::channel();
+        let is_closing = self.add(|state| {
+            state.closing.push(told);
+            true
+        });
+        if is_closing.is_ok() {
+            let _ = closed.await;
         }
     }
 
-    fn enqueue(&self, (number, value): Written, told: Option<oneshot::Sender<()>>, room: Option<Room>) -> Result<(), NotRecorded> {
-        // The book may be ahead of the topic: what stands in it counts no more.
+    /// Adds what tells whether there is something to write then.
+    fn add(&self, what: impl FnOnce(&mut State) -> bool) -> Result<(), NotRecorded> {
+        let mut state = self.state();
+        // The book may be ahead of its topic: what stands in it counts no more.
         if self.desk.failed.is_cancelled() {
             return Err(NotRecorded::Stopped);
         }
-        let headers = [("content-type", "application/json")].into_iter().collect();
-        let record = EncodedRecord { topic: self.topic.clone(), partition: Some(0), key: number.to_string(), value: Some(value), headers };
-        match self.desk.appender.enqueue(&record) {
-            Ok(acknowledgement) => {
-                self.desk.telemetry.disclosure_records.inc();
-                self.line_up(OnItsWay { acknowledgement: Some(acknowledgement), told, _room: room });
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(error = error.chain(), controller = %self.controller, "a record of a disclosure was refused; the bridge stops");
-                self.desk.fail();
-                Err(NotRecorded::Log(error))
-            }
+        let is_waiting = what(&mut state);
+        drop(state);
+        if is_waiting {
+            self.is_waiting.notify_one();
         }
-    }
-
-    fn line_up(&self, on_its_way: OnItsWay) {
-        // There is a place in line for each room. One that finds none is not watched, and whoever waits for it is told of
-        // nothing; Kafka refuses none without refusing all behind it.
-        drop(self.line.try_send(on_its_way));
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -278,21 +257,37 @@ impl Keeper {
     }
 }
 
-/// Tells whoever waits, in the order in which records were sent. One that is refused stops everything.
-async fn watch_arrivals(mut arriving: mpsc::Receiver<OnItsWay>, desk: Arc<Desk>) {
-    while let Some(OnItsWay { acknowledgement, told, _room }) = arriving.recv().await {
-        if let Some(acknowledgement) = acknowledgement
-            && let Err(error) = acknowledgement.wait().await
-        {
-            tracing::error!(error = error.chain(), "a record of a disclosure was refused; the bridge stops");
-            desk.fail();
+impl State {
+    /// Everything that waits. It counts as written from here on.
+    fn next_round(&mut self, key: &SigningKey) -> Result<Round, NotRecorded> {
+        let (at, written) = (Timestamp::now(), |_: serde_json::Error| NotRecorded::Stopped);
+        let mut records = self.book.write(at).map_err(written)?;
+        let mut readings = Vec::new();
+        for (reading, told) in self.readings.drain(..) {
+            records.extend(self.book.read(at, reading).map_err(written)?);
+            readings.push((records.len() - 1, self.book.chain().head().clone(), told));
         }
-        if desk.failed.is_cancelled() {
-            return;
+        let unsigned = self.book.chain().unsigned();
+        let in_time = self.signed_at.elapsed() >= CHECKPOINT_EVERY || !self.closing.is_empty();
+        let is_due = unsigned >= CHECKPOINT_RECORDS_MAX || (unsigned > 0 && in_time);
+        let mut signed = None;
+        if is_due {
+            records.extend(self.book.checkpoint(at, key).map_err(written)?);
+            (self.signed_at, signed) = (Instant::now(), Some(self.book.chain().head().clone()));
         }
-        // Whoever gave up is told by nobody; the record stands all the same.
-        let _ = told.map(|told| told.send(()));
+        let (intents, closing) = (std::mem::take(&mut self.intents), std::mem::take(&mut self.closing));
+        Ok(Round { records, intents, readings, signed, closing })
     }
+
+    fn dismiss(&mut self) {
+        self.intents.clear();
+        self.readings.clear();
+        self.closing.clear();
+    }
+}
+
+fn gauged(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn now_ms() -> i64 {

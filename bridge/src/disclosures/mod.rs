@@ -2,7 +2,7 @@
 //!
 //! One topic and one chain for each controller; this bridge alone writes them. Order of a delivery: intent (acknowledged),
 //! bytes, outcome (on its way). So nothing leaves without its intent, and an intent without an outcome may have been
-//! received. A record that Kafka does not take at once waits for as long as that lasts, in its order; one that is refused
+//! received. A record that Kafka does not take at once waits for as long as that lasts, and all others with it; one that is refused
 //! stops the bridge, which then goes on from what is in the topic.
 //!
 //! Must never hold a payload, nor let a delivery go on whose intent is not acknowledged.
@@ -30,7 +30,7 @@ use crate::config::BridgeConfig;
 use crate::telemetry::Telemetry;
 use keeper::Keeper;
 
-/// Records that may wait for their acknowledgement, of all controllers together.
+/// Intents and looks that may wait for their acknowledgement, of all controllers together.
 const UNACKNOWLEDGED_MAX: usize = 20_000;
 
 /// How long a delivery is put off at least whose intent could not be recorded.
@@ -78,6 +78,14 @@ pub struct Ticket {
     delivery: MessageId,
 }
 
+/// A look that was recorded.
+pub struct Looked {
+    /// Where the chain stood behind it.
+    pub head: Head,
+    /// Where its record stands in the topic.
+    pub offset: i64,
+}
+
 /// What keepers share.
 struct Desk {
     connection: Connection,
@@ -92,9 +100,9 @@ struct Desk {
 }
 
 impl Desk {
-    /// Room for so many records on their way.
-    async fn room(&self, records: u32) -> Result<OwnedSemaphorePermit, NotRecorded> {
-        Arc::clone(&self.rooms).acquire_many_owned(records).await.map_err(|_| NotRecorded::Stopped)
+    /// Room for one more to wait.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, NotRecorded> {
+        Arc::clone(&self.rooms).acquire_owned().await.map_err(|_| NotRecorded::Stopped)
     }
 
     /// A book is ahead of its topic: nothing is recorded any more, and whoever waits for room is told so.
@@ -175,14 +183,14 @@ impl Disclosures {
             topic: record.log.topic.clone(),
             partition: record.log.partition,
             offset: record.offset(),
-            person: disclosed.person.as_ref().map(|person| self.persons.of(disclosed.controller, person)),
+            person: record.matter().subject.as_ref().map(|person| self.persons.of(disclosed.controller, person)),
             receiver: disclosed.caller.organisation,
             supplier: disclosed.caller.supplier,
             client: None,
             subscription,
             channel: channel.to_owned(),
             host: host.map(str::to_owned),
-            view: disclosed.view,
+            view: disclosed.view.to_owned(),
             with_addresses: disclosed.with_addresses,
             basis: disclosed.law,
             purpose: None,
@@ -190,15 +198,13 @@ impl Disclosures {
     }
 
     /// Tells how an attempt went.
-    pub async fn ended(&self, ticket: Ticket, how: How, status: Option<u16>) {
-        ticket.keeper.ended(ticket.subscription, ticket.delivery.as_str(), how, status).await;
+    pub fn ended(&self, ticket: &Ticket, how: How, status: Option<u16>) {
+        ticket.keeper.ended(ticket.subscription, ticket.delivery.as_str(), how, status);
     }
 
     /// A receiver that fetches has taken everything up to a number.
-    pub async fn taken(&self, subscription: Uuid, number: u64) {
-        for keeper in self.opened() {
-            keeper.taken(subscription, number).await;
-        }
+    pub fn taken(&self, subscription: Uuid, number: u64) {
+        self.opened().iter().for_each(|keeper| keeper.taken(subscription, number));
     }
 
     /// A subscription is gone.
@@ -208,9 +214,8 @@ impl Disclosures {
 
     /// Nothing is recorded any more: vouches for all of it.
     pub async fn close(&self) {
-        for keeper in self.opened() {
-            keeper.close().await;
-        }
+        let keepers = self.opened();
+        futures_util::future::join_all(keepers.iter().map(|keeper| keeper.close())).await;
     }
 
     fn opened(&self) -> Vec<Arc<Keeper>> {
@@ -234,7 +239,7 @@ impl Disclosures {
     }
 
     /// Records a look; acknowledged when it returns, with where the chain stands then.
-    pub async fn look(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Head, NotRecorded> {
+    pub async fn look(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Looked, NotRecorded> {
         let timeout = Duration::from_millis(self.desk.config.disclosure_timeout_ms);
         let looked = async { self.keeper(controller).await?.read(reading).await };
         tokio::time::timeout(timeout, looked).await.unwrap_or(Err(NotRecorded::Timeout))

@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use ryggrad_bridge_core::access::Look;
 use ryggrad_bridge_core::disclosure::audit_event::audit_event;
-use ryggrad_bridge_core::disclosure::{Entry, Intent, Link, Outcome, Reading, Report, Verifier};
+use ryggrad_bridge_core::disclosure::{Entry, Intent, Link, Outcome, Reading, Report, Verifier, intent_number, record_of};
 use ryggrad_log::{Start, scan, scan_from, topics, watermarks};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
 use super::keeper::topic_of;
-use super::{Disclosures, NotRecorded};
+use super::{Disclosures, Looked, NotRecorded};
 
 /// Faults that are shown.
 const FAULTS_MAX: usize = 100;
 
 /// An intent, with how its last attempt went.
 pub struct Found {
-    link: Link,
+    number: u64,
+    controller: Organisasjonsnummer,
+    at: Timestamp,
     intent: Intent,
     outcome: Option<Outcome>,
 }
@@ -26,19 +28,19 @@ pub struct Found {
 impl Found {
     /// Its number, where the next page begins after.
     pub fn number(&self) -> u64 {
-        self.link.number
+        self.number
     }
 
     /// As Ryggrad says it.
     pub fn plain(&self) -> Value {
         let outcome =
             self.outcome.as_ref().map(|outcome| json!({"how": outcome.how, "attempt": outcome.attempt, "status": outcome.status}));
-        json!({"number": self.link.number, "at": self.link.at, "controller": self.link.controller, "intent": self.intent, "outcome": outcome})
+        json!({"number": self.number, "at": self.at, "controller": self.controller, "intent": self.intent, "outcome": outcome})
     }
 
     /// As FHIR says it.
     pub fn audit_event(&self) -> Value {
-        audit_event(&self.link, &self.intent, self.outcome.as_ref())
+        audit_event(self.controller, self.at, &self.intent, self.outcome.as_ref())
     }
 }
 
@@ -52,27 +54,34 @@ impl Search {
     fn take(&mut self, bytes: &[u8]) {
         // What cannot be read is the verifier's to tell.
         let Ok(link) = serde_json::from_slice::<Link>(bytes) else { return };
-        match &link.entry {
-            Entry::Intent(intent) if self.found.len() < self.look.limit && self.wants(&link, intent) => {
-                let intent = Intent::clone(intent);
-                self.found.insert(link.number, Found { link, intent, outcome: None });
+        let Link { number, controller, at, entry, .. } = link;
+        match entry {
+            Entry::Intents { of } => {
+                for (place, intent) in of.into_iter().enumerate() {
+                    let number = intent_number(number, place);
+                    if self.found.len() < self.look.limit && self.wants(number, at, &intent) {
+                        self.found.insert(number, Found { number, controller, at, intent, outcome: None });
+                    }
+                }
             }
-            Entry::Outcome(outcome) => {
-                if let Some(found) = self.found.get_mut(&outcome.intent) {
-                    found.outcome = Some(outcome.clone());
+            Entry::Outcomes { of } => {
+                for outcome in of {
+                    if let Some(found) = self.found.get_mut(&outcome.intent) {
+                        found.outcome = Some(outcome);
+                    }
                 }
             }
             _ => {}
         }
     }
 
-    fn wants(&self, link: &Link, intent: &Intent) -> bool {
+    fn wants(&self, number: u64, at: Timestamp, intent: &Intent) -> bool {
         let Look { organisation, from, until, after, .. } = &self.look;
-        link.number > *after
+        number > *after
             && self.person.as_ref().is_none_or(|person| intent.person.as_ref() == Some(person))
             && organisation.is_none_or(|organisation| intent.receiver == organisation || intent.supplier == Some(organisation))
-            && from.is_none_or(|from| link.at >= from)
-            && until.is_none_or(|until| link.at < until)
+            && from.is_none_or(|from| at >= from)
+            && until.is_none_or(|until| at < until)
     }
 }
 
@@ -85,11 +94,13 @@ impl Disclosures {
 
     /// What was disclosed, as asked; the look itself is recorded first.
     pub async fn search(&self, controller: Organisasjonsnummer, reading: Reading, look: Look) -> Result<Vec<Found>, NotRecorded> {
-        self.look(controller, reading).await?;
+        let Looked { head, offset } = self.look(controller, reading).await?;
         let person = look.subject.as_ref().map(|subject| self.persons.of(controller, subject));
-        // A record's number is never above the offset behind it.
+        // By how much numbers are ahead of offsets now: at least as much as they ever were.
+        let ahead = i64::try_from(head.number).unwrap_or(i64::MAX) - offset;
+        let from = i64::try_from(record_of(look.after)).unwrap_or(i64::MAX).saturating_sub(ahead);
         let marks = watermarks(&self.desk.connection, &topic_of(controller), 0, self.desk.config.kafka_timeout_ms).await?;
-        let from = i64::try_from(look.after).unwrap_or(i64::MAX).clamp(marks.low, marks.high.max(marks.low));
+        let from = from.clamp(marks.low, marks.high.max(marks.low));
         let search = Search { look, person, found: BTreeMap::new() };
         let search = scan_from(&self.desk.connection, &topic_of(controller), Start::Offset(from), search, |search, record| {
             search.take(record.value().unwrap_or_default());
@@ -101,7 +112,7 @@ impl Disclosures {
 
     /// Whether the records are what was written; the look itself is recorded first.
     pub async fn verify(&self, controller: Organisasjonsnummer, reading: Reading) -> Result<Report, NotRecorded> {
-        let head = self.look(controller, reading).await?;
+        let head = self.look(controller, reading).await?.head;
         let retention = SignedDuration::from_millis(self.desk.retention_ms(controller).await?);
         let kept_since = Timestamp::now().checked_sub(retention).unwrap_or(Timestamp::MIN);
         let known = self.desk.store.head(controller)?.filter(|known| known.at_ms >= kept_since.as_millisecond());

@@ -311,7 +311,7 @@ impl Outlet {
         let context = outlet::seal_context(subscription.id, delivery.as_str());
         let sealed = self.desk.seal.seal(rand::random(), &context, &position.to_bytes());
         let sealed_source = hexadecimal::encode(&sealed.map_err(|error| Trouble::Log(error.to_string()))?);
-        let shown = outlet::Shown { log, delivery, extent: given.extent, view: given.view.as_deref(), sealed_source: &sealed_source };
+        let shown = outlet::Shown { log, delivery, extent: given.extent, view: given.view, sealed_source: &sealed_source };
         Ok(outlet::encode(&self.topic, subscription, epoch, number, Some(shown)))
     }
 

@@ -127,7 +127,7 @@ fn stays(desk: &Desk, caller: Caller, position: Position, head: LogRecord) -> bo
     let record = Record::new(place, log, false);
     let as_written = match desk.context.decisions.leave(caller, &record) {
         Leave::Freely => view.is_none(),
-        Leave::Disclosed(disclosed) => view == Some(disclosed.view),
+        Leave::Disclosed(disclosed) => view.as_deref() == Some(disclosed.view),
         Leave::Not => false,
     };
     as_written && !desk.context.removals.withholds(record.leaving())

@@ -98,13 +98,13 @@ impl Job {
         // Where it is recorded, time has passed; and it leaves as it was recorded, or not.
         let may_leave = || self.leaves(context).as_ref() == Some(&leaves);
         if !tickets.is_empty() && !may_leave() {
-            tell(context, tickets, How::Unsent, None).await;
+            tell(context, &tickets, How::Unsent, None);
             return self.ended(Outcome::Unsent, None);
         }
         let message = Message { id: id.as_str(), content_type, headers: &headers, body: &tools.body };
         let went = context.webhook.attempt_while(&mut tools.desk, target, message, &may_leave).await;
         if went.error == Some(fault::WITHDRAWN) {
-            tell(context, tickets, How::Unsent, None).await;
+            tell(context, &tickets, How::Unsent, None);
             return self.ended(Outcome::Unsent, None);
         }
         let (how, status) = match went.answer {
@@ -112,7 +112,7 @@ impl Job {
             Answer::Status { code, .. } => (How::Failed, Some(code)),
             Answer::NoAnswer => (How::Failed, None),
         };
-        tell(context, tickets, how, status).await;
+        tell(context, &tickets, how, status);
         self.ended(ryggrad_bridge_core::outcome::outcome(went.answer), Some(Sent { webhook_id: id, went, is_told: true }))
     }
 
@@ -202,8 +202,6 @@ impl Job {
 }
 
 /// Tells how what was recorded went.
-async fn tell(context: &Context, tickets: Vec<Ticket>, how: How, status: Option<u16>) {
-    for ticket in tickets {
-        context.disclosures.ended(ticket, how, status).await;
-    }
+fn tell(context: &Context, tickets: &[Ticket], how: How, status: Option<u16>) {
+    tickets.iter().for_each(|ticket| context.disclosures.ended(ticket, how, status));
 }

@@ -112,7 +112,7 @@ pub struct Given {
     /// How much of it.
     pub extent: Extent,
     /// In which view, of protected data.
-    pub view: Option<String>,
+    pub view: Option<&'static str>,
 }
 
 /// A disclosure that is not recorded yet.

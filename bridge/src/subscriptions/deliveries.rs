@@ -102,7 +102,7 @@ impl Subscriptions {
         };
         let kept = owed.iter().find(stays)?.number;
         for (_, ticket) in owed.iter().zip(tickets).filter(|(owed, _)| owed.number >= kept) {
-            disclosures.ended(ticket, How::Unsent, None).await;
+            disclosures.ended(&ticket, How::Unsent, None);
         }
         Some(kept)
     }
@@ -111,7 +111,7 @@ impl Subscriptions {
     pub async fn acknowledge(&self, id: Uuid, number: u64) -> bool {
         let acknowledged = self.engine.acknowledge(id, number).await;
         if acknowledged {
-            self.context.disclosures.taken(id, number).await;
+            self.context.disclosures.taken(id, number);
         }
         acknowledged
     }

@@ -28,11 +28,10 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
     let at = Timestamp::UNIX_EPOCH;
     let mut chain = Chain::new(controller);
     let mut records = Vec::new();
-    let intent: Entry = serde_json::from_value(intent()).unwrap();
-    let outcome: Entry =
-        serde_json::from_value(json!({"kind": "outcome", "intent": 1, "attempt": 1, "how": "delivered", "status": 204})).unwrap();
+    let outcome = json!({"intent": 1_000, "attempt": 1, "how": "delivered", "status": 204});
+    let together = |kind: &str, of: serde_json::Value| -> Entry { serde_json::from_value(json!({"kind": kind, "of": [of, of]})).unwrap() };
     let reading = Entry::Reading(Reading { by: None, client: Some("c".to_owned()), asked: "verify".to_owned(), purpose: None });
-    for entry in [intent, outcome] {
+    for entry in [together("intents", intent()), together("outcomes", outcome)] {
         records.push(chain.append(at, entry).unwrap().1);
     }
     records.push(chain.checkpoint(at, &key).unwrap().1);
@@ -42,7 +41,7 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
 
 fn intent() -> serde_json::Value {
     json!({
-        "kind": "intent", "delivery": "msg_1", "event": "e", "ce_type": "t", "topic": "t", "partition": 0, "offset": 7, "person": "p",
+        "delivery": "msg_1", "event": "e", "ce_type": "t", "topic": "t", "partition": 0, "offset": 7, "person": "p",
         "receiver": "923609016", "supplier": null, "client": "c", "subscription": uuid::Uuid::from_u128(7), "channel": "webhook",
         "host": "m.example.org", "view": "full", "with_addresses": true, "basis": "x", "purpose": null,
     })

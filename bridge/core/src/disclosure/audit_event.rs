@@ -3,9 +3,11 @@
 //! Built for a person's or a controller's own eyes; the person is the controller's pseudonym. Must never
 //! say of a delivery without an outcome that it arrived, nor that it did not.
 
+use jiff::Timestamp;
+use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
 
-use super::entry::{How, Intent, Link, Outcome};
+use super::entry::{How, Intent, Outcome};
 
 const PROFILE: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PrivacyDisclosure.Source";
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
@@ -14,8 +16,8 @@ const ORGANISATION_NUMBERS: &str = "urn:oid:2.16.578.1.12.4.1.4.101";
 const EVENT_IDS: &str = "urn:ryggrad:event";
 const PERSONS: &str = "urn:ryggrad:disclosures:person";
 
-/// The AuditEvent of an intent, with how its last attempt went.
-pub fn audit_event(link: &Link, intent: &Intent, outcome: Option<&Outcome>) -> Value {
+/// The AuditEvent of an intent that was recorded then, with how its last attempt went.
+pub fn audit_event(controller: Organisasjonsnummer, at: Timestamp, intent: &Intent, outcome: Option<&Outcome>) -> Value {
     let (code, told) = match outcome.map(|outcome| outcome.how) {
         Some(How::Delivered) => ("0", "the receiver has taken it"),
         Some(How::Unsent) => ("4", "nothing has left"),
@@ -24,7 +26,7 @@ pub fn audit_event(link: &Link, intent: &Intent, outcome: Option<&Outcome>) -> V
     };
     let organisation = |number: String| json!({"identifier": {"system": ORGANISATION_NUMBERS, "value": number}});
     let agent = |code: &str, display: &str, who: Value, requestor: bool| json!({"type": {"coding": [{"system": DCM, "code": code, "display": display}]}, "who": who, "requestor": requestor});
-    let mut source = agent("110153", "Source Role ID", organisation(link.controller.to_string()), false);
+    let mut source = agent("110153", "Source Role ID", organisation(controller.to_string()), false);
     source["network"] = json!({"address": "ryggrad", "type": "5"});
     let mut recipient = agent("110152", "Destination Role ID", organisation(intent.receiver.to_string()), true);
     // A receiver that fetches has come by itself: the channel is all that is known of its address.
@@ -54,7 +56,7 @@ pub fn audit_event(link: &Link, intent: &Intent, outcome: Option<&Outcome>) -> V
         entities.insert(
             0,
             json!({
-                "what": {"identifier": {"system": format!("{PERSONS}:{}", link.controller), "value": person}},
+                "what": {"identifier": {"system": format!("{PERSONS}:{controller}"), "value": person}},
                 "type": kind(entity_type, "1"), "role": kind(role, "1"),
             }),
         );
@@ -65,11 +67,11 @@ pub fn audit_event(link: &Link, intent: &Intent, outcome: Option<&Outcome>) -> V
         "type": {"system": DCM, "code": "110106", "display": "Export"},
         "subtype": [{"system": "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle", "code": "disclose", "display": "Disclose"}],
         "action": "R",
-        "recorded": link.at.to_string(),
+        "recorded": at.to_string(),
         "outcome": code,
         "outcomeDesc": told,
         "agent": agents,
-        "source": {"observer": organisation(link.controller.to_string())},
+        "source": {"observer": organisation(controller.to_string())},
         "entity": entities,
     });
     if let Some(purpose) = &intent.purpose {
@@ -81,7 +83,6 @@ pub fn audit_event(link: &Link, intent: &Intent, outcome: Option<&Outcome>) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disclosure::entry::Entry;
     use uuid::Uuid;
 
     fn intent(person: Option<&str>) -> Intent {
@@ -118,8 +119,7 @@ mod tests {
             let intent = intent(person);
             let at = "2026-01-31T08:00:00Z".parse().unwrap();
             let controller = "312345676".parse().unwrap();
-            let link = Link { number: 1, before: String::new(), controller, at, entry: Entry::Intent(Box::new(intent.clone())) };
-            let event = audit_event(&link, &intent, outcome.as_ref());
+            let event = audit_event(controller, at, &intent, outcome.as_ref());
             assert_eq!(event["outcome"], code);
             let roles: Vec<&str> =
                 event["agent"].as_array().unwrap().iter().filter_map(|agent| agent["type"]["coding"][0]["code"].as_str()).collect();

@@ -1,7 +1,7 @@
 //! One controller's records as they are written: one intent for each delivery, again only if its terms have
 //! changed, and what became of it.
 //!
-//! An intent stays open until the receiver has taken the event; what a restart reads back of the records is
+//! Intents and outcomes wait until they are written, as many together as have come. An intent stays open until the receiver has taken the event; what a restart reads back of the records is
 //! open again. Must never take two deliveries for one, nor close what may still be tried.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::chain::Chain;
-use super::entry::{Entry, How, Intent, Link, Outcome, Reading};
+use super::entry::{Entry, How, Intent, Link, Outcome, Reading, TOGETHER_MAX, intent_number};
 use crate::asymmetric::SigningKey;
 
 /// Intents that are open at a time. Beyond it the older half is forgotten: at worst one is written once more.
@@ -18,15 +18,6 @@ const OPEN_MAX: usize = 400_000;
 
 /// A record, to be written: its number and its bytes.
 pub type Written = (u64, Vec<u8>);
-
-/// What an intent has led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Intended {
-    /// It stands there already, under this number.
-    Standing(u64),
-    /// It is to be written.
-    New(Written),
-}
 
 /// An intent whose delivery may still be tried.
 #[derive(Debug, Clone)]
@@ -66,31 +57,37 @@ impl Memory {
     /// The next record.
     pub fn take(&mut self, link: &Link) {
         match &link.entry {
-            Entry::Intent(intent) => {
-                let Intent { subscription, delivery, .. } = &**intent;
-                let open = Open { intent: link.number, ..Open::of(0, intent) };
-                // One with other terms is closed by it.
-                if let Some(before) = self.open.entry(*subscription).or_default().insert(delivery.clone(), open) {
-                    self.intents.remove(&before.intent);
-                }
-                self.intents.insert(link.number, (*subscription, delivery.clone()));
-            }
-            Entry::Outcome(Outcome { intent, how: How::Delivered, .. }) => {
-                if let Some((subscription, delivery)) = self.intents.remove(intent)
-                    && let Some(of_subscription) = self.open.get_mut(&subscription)
-                {
-                    of_subscription.remove(&delivery);
+            Entry::Intents { of } => {
+                for (place, intent) in of.iter().enumerate() {
+                    self.take_intent(intent_number(link.number, place), intent);
                 }
             }
-            Entry::Outcome(Outcome { intent, attempt, .. }) => {
-                if let Some((subscription, delivery)) = self.intents.get(intent)
-                    && let Some(open) = self.open.get_mut(subscription).and_then(|of_subscription| of_subscription.get_mut(delivery))
-                {
-                    open.attempts = *attempt;
-                }
-            }
+            Entry::Outcomes { of } => of.iter().for_each(|outcome| self.take_outcome(outcome)),
             Entry::Reading(_) | Entry::Checkpoint { .. } => {}
         }
+    }
+
+    fn take_intent(&mut self, number: u64, intent: &Intent) {
+        let Intent { subscription, delivery, .. } = intent;
+        let open = Open { intent: number, ..Open::of(0, intent) };
+        // One with other terms is closed by it.
+        if let Some(before) = self.open.entry(*subscription).or_default().insert(delivery.clone(), open) {
+            self.intents.remove(&before.intent);
+        }
+        self.intents.insert(number, (*subscription, delivery.clone()));
+    }
+
+    fn take_outcome(&mut self, outcome: &Outcome) {
+        let Some((subscription, delivery)) = self.intents.get(&outcome.intent) else { return };
+        let Some(of_subscription) = self.open.get_mut(subscription) else { return };
+        if outcome.how != How::Delivered {
+            if let Some(open) = of_subscription.get_mut(delivery) {
+                open.attempts = outcome.attempt;
+            }
+            return;
+        }
+        of_subscription.remove(delivery);
+        self.intents.remove(&outcome.intent);
     }
 }
 
@@ -99,13 +96,20 @@ impl Memory {
 pub struct Book {
     chain: Chain,
     open: HashMap<Uuid, HashMap<String, Open>>,
+    /// Of all subscriptions together.
+    open_count: usize,
     open_max: usize,
+    /// Not written yet: the next records are theirs.
+    intents: Vec<Intent>,
+    /// Not written yet.
+    outcomes: Vec<Outcome>,
 }
 
 impl Book {
     /// Goes on where the records end.
     pub fn behind(chain: Chain, memory: Memory) -> Self {
-        Self { chain, open: memory.open, open_max: OPEN_MAX }
+        let open_count = memory.open.values().map(HashMap::len).sum();
+        Self { chain, open: memory.open, open_count, open_max: OPEN_MAX, intents: Vec::new(), outcomes: Vec::new() }
     }
 
     /// Where it stands.
@@ -113,26 +117,32 @@ impl Book {
         &self.chain
     }
 
-    /// Something is about to leave, as that number of its subscription.
-    pub fn intend(&mut self, at: Timestamp, number: u64, intent: Intent) -> Result<Intended, serde_json::Error> {
+    /// Something is about to leave, as that number of its subscription: the intent's number. It stands already, or waits
+    /// to be written.
+    pub fn intend(&mut self, number: u64, intent: Intent) -> u64 {
+        let record = self.chain.head().number + 1 + (self.intents.len() / TOGETHER_MAX) as u64;
+        let place = self.intents.len() % TOGETHER_MAX;
         let of_subscription = self.open.entry(intent.subscription).or_default();
         if let Some(open) = of_subscription.get_mut(&intent.delivery).filter(|open| open.has_terms_of(&intent)) {
             open.number = number;
-            return Ok(Intended::Standing(open.intent));
+            return open.intent;
         }
-        let (delivery, open) = (intent.delivery.clone(), Open::of(number, &intent));
-        let written = self.chain.append(at, Entry::Intent(Box::new(intent)))?;
-        of_subscription.insert(delivery, Open { intent: written.0, ..open });
+        let open = Open { intent: intent_number(record, place), ..Open::of(number, &intent) };
+        let standing = open.intent;
+        // One with other terms is closed by it.
+        let before = of_subscription.insert(intent.delivery.clone(), open);
+        self.open_count += usize::from(before.is_none());
+        self.intents.push(intent);
         self.forget_old();
-        Ok(Intended::New(written))
+        standing
     }
 
     /// What was given up after its intent, and is never told of, must not stay for ever.
     fn forget_old(&mut self) {
-        // Counted by subscriptions, of which there are few beside intents; and halved, so that it is seldom.
-        if self.open.values().map(HashMap::len).sum::<usize>() <= self.open_max {
+        if self.open_count <= self.open_max {
             return;
         }
+        // Halved, so that it is seldom.
         let mut intents: Vec<u64> =
             self.open.values().flat_map(|of_subscription| of_subscription.values().map(|open| open.intent)).collect();
         let middle = intents.len() / 2;
@@ -142,64 +152,76 @@ impl Book {
             of_subscription.retain(|_, open| open.intent >= oldest_kept);
             !of_subscription.is_empty()
         });
+        self.open_count = self.open.values().map(HashMap::len).sum();
     }
 
-    /// How an attempt went; nothing to be written if its intent is closed.
-    pub fn ended(
-        &mut self,
-        at: Timestamp,
-        subscription: Uuid,
-        delivery: &str,
-        how: How,
-        status: Option<u16>,
-    ) -> Result<Option<Written>, serde_json::Error> {
-        let Some(of_subscription) = self.open.get_mut(&subscription) else { return Ok(None) };
-        let Some(open) = of_subscription.get_mut(delivery) else { return Ok(None) };
+    /// How an attempt went. Whether there is something to write: not if its intent is closed.
+    pub fn ended(&mut self, subscription: Uuid, delivery: &str, how: How, status: Option<u16>) -> bool {
+        let Some(of_subscription) = self.open.get_mut(&subscription) else { return false };
+        let Some(open) = of_subscription.get_mut(delivery) else { return false };
         open.attempts += 1;
-        let outcome = Outcome { intent: open.intent, attempt: open.attempts, how, status };
+        self.outcomes.push(Outcome { intent: open.intent, attempt: open.attempts, how, status });
         match how {
-            How::Delivered => drop(of_subscription.remove(delivery)),
+            How::Delivered => {
+                of_subscription.remove(delivery);
+                self.open_count -= 1;
+            }
             // Nobody was shown it under that number.
             How::Unsent => open.number = 0,
             How::Failed => {}
         }
-        self.chain.append(at, Entry::Outcome(outcome)).map(Some)
+        true
     }
 
-    /// How many outcomes there will be if a receiver that fetches has taken everything up to a number.
-    pub fn to_be_taken(&self, subscription: Uuid, number: u64) -> usize {
-        let of_subscription = self.open.get(&subscription).into_iter().flat_map(HashMap::values);
-        of_subscription.filter(|open| (1..=number).contains(&open.number)).count()
-    }
-
-    /// A receiver that fetches has taken everything up to a number: the outcomes of the first so many.
-    pub fn taken(&mut self, at: Timestamp, subscription: Uuid, number: u64, limit: usize) -> Result<Vec<Written>, serde_json::Error> {
-        let Some(of_subscription) = self.open.get_mut(&subscription) else { return Ok(Vec::new()) };
-        let is_taken = |open: &Open| (1..=number).contains(&open.number);
-        let mut taken: Vec<(u64, u32)> =
-            of_subscription.values().filter(|open| is_taken(open)).map(|open| (open.intent, open.attempts + 1)).collect();
+    /// A receiver that fetches has taken everything up to a number. Whether there is something to write.
+    pub fn taken(&mut self, subscription: Uuid, number: u64) -> bool {
+        let Some(of_subscription) = self.open.get_mut(&subscription) else { return false };
+        let taken = of_subscription.extract_if(|_, open| (1..=number).contains(&open.number));
+        let mut taken: Vec<(u64, u32)> = taken.map(|(_, open)| (open.intent, open.attempts + 1)).collect();
         taken.sort_unstable();
-        taken.truncate(limit);
-        let last = taken.last().map_or(0, |(intent, _)| *intent);
-        of_subscription.retain(|_, open| !is_taken(open) || open.intent > last);
-        let outcome = |(intent, attempt)| Entry::Outcome(Outcome { intent, attempt, how: How::Delivered, status: None });
-        taken.into_iter().map(|taken| self.chain.append(at, outcome(taken))).collect()
+        self.open_count -= taken.len();
+        let outcome = |(intent, attempt)| Outcome { intent, attempt, how: How::Delivered, status: None };
+        let is_any = !taken.is_empty();
+        self.outcomes.extend(taken.into_iter().map(outcome));
+        is_any
     }
 
     /// Nothing of a subscription is tried any more.
     pub fn forget(&mut self, subscription: Uuid) {
-        self.open.remove(&subscription);
+        self.open_count -= self.open.remove(&subscription).map_or(0, |of_subscription| of_subscription.len());
     }
 
-    /// Somebody looks at the records.
-    pub fn read(&mut self, at: Timestamp, reading: Reading) -> Result<Written, serde_json::Error> {
-        self.chain.append(at, Entry::Reading(reading))
+    /// Writes what waits: intents first, whose numbers were given out.
+    pub fn write(&mut self, at: Timestamp) -> Result<Vec<Written>, serde_json::Error> {
+        let mut written = Vec::new();
+        for of in together(&mut self.intents) {
+            written.push(self.chain.append(at, Entry::Intents { of })?);
+        }
+        for of in together(&mut self.outcomes) {
+            written.push(self.chain.append(at, Entry::Outcomes { of })?);
+        }
+        Ok(written)
     }
 
-    /// Vouches for everything so far.
-    pub fn checkpoint(&mut self, at: Timestamp, key: &SigningKey) -> Result<Written, serde_json::Error> {
-        self.chain.checkpoint(at, key)
+    /// Somebody looks at the records: written behind what waits.
+    pub fn read(&mut self, at: Timestamp, reading: Reading) -> Result<Vec<Written>, serde_json::Error> {
+        let mut written = self.write(at)?;
+        written.push(self.chain.append(at, Entry::Reading(reading))?);
+        Ok(written)
     }
+
+    /// Vouches for everything so far: written behind what waits.
+    pub fn checkpoint(&mut self, at: Timestamp, key: &SigningKey) -> Result<Vec<Written>, serde_json::Error> {
+        let mut written = self.write(at)?;
+        written.push(self.chain.checkpoint(at, key)?);
+        Ok(written)
+    }
+}
+
+/// In the order in which they came, as many at a time as fit.
+fn together<T>(waiting: &mut Vec<T>) -> impl Iterator<Item = Vec<T>> + use<T> {
+    let mut waiting = std::mem::take(waiting).into_iter();
+    std::iter::from_fn(move || Some(waiting.by_ref().take(TOGETHER_MAX).collect::<Vec<T>>()).filter(|of| !of.is_empty()))
 }
 
 #[cfg(test)]
@@ -239,15 +261,15 @@ mod tests {
         Book::behind(Chain::new(CONTROLLER.parse().unwrap()), Memory::default())
     }
 
-    /// The number of the intent, and whether it is to be written.
-    fn intend(book: &mut Book, delivery: &str, number: u64, view: &str, log: &mut Vec<Vec<u8>>) -> (u64, bool) {
-        match book.intend(at(), number, intent(delivery, view)).unwrap() {
-            Intended::Standing(number) => (number, false),
-            Intended::New((number, bytes)) => {
-                log.push(bytes);
-                (number, true)
-            }
-        }
+    /// The number of the intent, written at once if it is new.
+    fn intend(book: &mut Book, delivery: &str, number: u64, view: &str, log: &mut Vec<Vec<u8>>) -> u64 {
+        let standing = book.intend(number, intent(delivery, view));
+        write(book, log);
+        standing
+    }
+
+    fn write(book: &mut Book, log: &mut Vec<Vec<u8>>) {
+        log.extend(book.write(at()).unwrap().into_iter().map(|(_, bytes)| bytes));
     }
 
     /// What a restart makes of the records.
@@ -260,59 +282,85 @@ mod tests {
         Book::behind(Chain::behind(controller, &report, None), memory)
     }
 
+    fn entry(bytes: &[u8]) -> Entry {
+        serde_json::from_slice::<Link>(bytes).unwrap().entry
+    }
+
+    fn outcomes(bytes: &[u8]) -> Vec<(u64, u32, How)> {
+        match entry(bytes) {
+            Entry::Outcomes { of } => of.iter().map(|outcome| (outcome.intent, outcome.attempt, outcome.how)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_delivery_has_one_intent_until_its_terms_change_or_it_is_delivered() {
         let (mut book, mut log) = (empty(), Vec::new());
-        assert_eq!(intend(&mut book, "a", 1, "full", &mut log), (1, true));
-        assert_eq!(intend(&mut book, "a", 1, "full", &mut log), (1, false));
-        let failed = book.ended(at(), Uuid::nil(), "a", How::Failed, Some(500)).unwrap().unwrap();
-        log.push(failed.1);
-        assert_eq!(intend(&mut book, "a", 1, "full", &mut log), (1, false));
-        assert_eq!(intend(&mut book, "a", 1, "slim", &mut log), (3, true));
-        assert_eq!(intend(&mut book, "b", 2, "full", &mut log), (4, true));
+        assert_eq!(intend(&mut book, "a", 1, "full", &mut log), 1_000);
+        assert_eq!(intend(&mut book, "a", 1, "full", &mut log), 1_000);
+        book.ended(Uuid::nil(), "a", How::Failed, Some(500));
+        write(&mut book, &mut log);
+        assert_eq!(intend(&mut book, "a", 1, "full", &mut log), 1_000);
+        assert_eq!(intend(&mut book, "a", 1, "slim", &mut log), 3_000);
+        assert_eq!(intend(&mut book, "b", 2, "full", &mut log), 4_000);
+        assert_eq!(log.len(), 4);
         // To another host, or by another channel: that is something else to record.
         let elsewhere = Intent { host: Some("b.example.org".to_owned()), ..intent("c", "full") };
-        assert!(matches!(empty().intend(at(), 1, elsewhere.clone()).unwrap(), Intended::New((1, _))));
         let mut other = empty();
-        other.intend(at(), 1, elsewhere).unwrap();
-        assert!(matches!(other.intend(at(), 1, intent("c", "full")).unwrap(), Intended::New((2, _))));
+        assert_eq!([other.intend(1, elsewhere), other.intend(1, intent("c", "full"))], [1_000, 1_001]);
 
         // A restart knows as much.
         let mut book = again(&log);
-        assert_eq!(intend(&mut book, "a", 1, "slim", &mut log), (3, false));
-        let delivered = book.ended(at(), Uuid::nil(), "a", How::Delivered, Some(204)).unwrap().unwrap();
-        log.push(delivered.1);
-        assert_eq!(book.ended(at(), Uuid::nil(), "a", How::Delivered, Some(204)).unwrap(), None);
+        assert_eq!(intend(&mut book, "a", 1, "slim", &mut log), 3_000);
+        book.ended(Uuid::nil(), "a", How::Delivered, Some(204));
+        write(&mut book, &mut log);
+        book.ended(Uuid::nil(), "a", How::Delivered, Some(204));
+        assert_eq!(book.write(at()).unwrap(), []);
         // Delivered once more, for whatever reason: that is another disclosure.
-        assert_eq!(intend(&mut again(&log), "a", 1, "slim", &mut Vec::new()), (6, true));
-        assert_eq!(intend(&mut again(&log), "b", 2, "full", &mut Vec::new()), (4, false));
+        assert_eq!(intend(&mut again(&log), "a", 1, "slim", &mut Vec::new()), 6_000);
+        assert_eq!(intend(&mut again(&log), "b", 2, "full", &mut Vec::new()), 4_000);
+    }
+
+    #[test]
+    fn what_comes_together_is_written_together_and_each_has_the_number_it_was_told() {
+        let (mut book, mut log) = (empty(), Vec::new());
+        let deliveries = 2 * TOGETHER_MAX + 1;
+        let told: Vec<u64> = (0..deliveries).map(|delivery| book.intend(1, intent(&delivery.to_string(), "full"))).collect();
+        // Ended before it is written, as one whose time to be recorded was up may be.
+        book.ended(Uuid::nil(), "0", How::Unsent, None);
+        let reading = Reading { by: None, client: None, asked: "verify".to_owned(), purpose: None };
+        log.extend(book.read(at(), reading).unwrap().into_iter().map(|(_, bytes)| bytes));
+        let mut written = Vec::new();
+        for (bytes, record) in log.iter().zip(1..) {
+            if let Entry::Intents { of } = entry(bytes) {
+                written.extend(of.into_iter().enumerate().map(|(place, intent)| (intent_number(record, place), intent.delivery)));
+            }
+        }
+        assert_eq!(written, told.iter().zip(0..).map(|(number, delivery)| (*number, delivery.to_string())).collect::<Vec<_>>());
+        assert_eq!(outcomes(&log[3]), [(1_000, 1, How::Unsent)]);
+        assert!(matches!(entry(&log[4]), Entry::Reading(_)));
+        let mut book = again(&log);
+        let again: Vec<u64> = (0..deliveries).map(|delivery| book.intend(1, intent(&delivery.to_string(), "full"))).collect();
+        assert_eq!((again, book.write(at()).unwrap()), (told, Vec::new()));
     }
 
     #[test]
     fn who_fetches_takes_what_it_was_shown_up_to_a_number() {
         let (mut book, mut log) = (empty(), Vec::new());
-        for (delivery, number) in [("a", 1), ("b", 2), ("c", 3)] {
-            intend(&mut book, delivery, number, "full", &mut log);
-        }
-        let outcomes = |written: Vec<Written>| -> Vec<u64> {
-            written
-                .iter()
-                .map(|(_, bytes)| match serde_json::from_slice::<Link>(bytes).unwrap().entry {
-                    Entry::Outcome(Outcome { intent, attempt: 1, how: How::Delivered, .. }) => intent,
-                    other => panic!("{other:?}"),
-                })
-                .collect()
-        };
-        let no: Vec<u64> = Vec::new();
-        assert_eq!((book.to_be_taken(Uuid::nil(), 2), book.to_be_taken(Uuid::from_u128(1), 9)), (2, 0));
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2, 1).unwrap()), [1]);
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2, 9).unwrap()), [2]);
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 2, 9).unwrap()), no);
-        assert_eq!(outcomes(book.taken(at(), Uuid::from_u128(1), 9, 9).unwrap()), no);
-        assert_eq!(outcomes(book.taken(at(), Uuid::nil(), 9, 9).unwrap()), [3]);
+        let numbers = [("a", 1), ("b", 2), ("c", 3)].map(|(delivery, number)| intend(&mut book, delivery, number, "full", &mut log));
+        let [a, b, c] = numbers;
+        book.ended(Uuid::nil(), "b", How::Failed, None);
+        book.taken(Uuid::nil(), 2);
+        book.taken(Uuid::from_u128(1), 9);
+        book.taken(Uuid::nil(), 2);
+        let written = book.write(at()).unwrap();
+        assert_eq!(outcomes(&written[0].1), [(b, 1, How::Failed), (a, 1, How::Delivered), (b, 2, How::Delivered)]);
+        book.taken(Uuid::nil(), 9);
+        assert_eq!(outcomes(&book.write(at()).unwrap()[0].1), [(c, 1, How::Delivered)]);
         // What is only remembered was shown to nobody in this life.
         let mut book = again(&log);
-        assert!(outcomes(book.taken(at(), Uuid::nil(), 9, 9).unwrap()).is_empty());
+        book.taken(Uuid::nil(), 9);
+        assert_eq!(book.write(at()).unwrap(), []);
     }
 
     #[test]
@@ -322,7 +370,7 @@ mod tests {
             intend(&mut book, &number.to_string(), number, "full", &mut log);
         }
         // The older half was written once more, the younger is known.
-        assert_eq!(intend(&mut book, "1", 1, "full", &mut log), (12, true));
-        assert_eq!(intend(&mut book, "11", 11, "full", &mut log), (11, false));
+        assert_eq!(intend(&mut book, "1", 1, "full", &mut log), 12_000);
+        assert_eq!(intend(&mut book, "11", 11, "full", &mut log), 11_000);
     }
 }

@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn outcome(intent: u64) -> Entry {
-        Entry::Outcome(Outcome { intent, attempt: 1, how: How::Delivered, status: Some(204) })
+        Entry::Outcomes { of: vec![Outcome { intent, attempt: 1, how: How::Delivered, status: Some(204) }] }
     }
 
     /// A chain with a checkpoint at every fourth place, and two records behind the last.

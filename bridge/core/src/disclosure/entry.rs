@@ -1,7 +1,8 @@
 //! What is recorded: that something is about to leave, how that went, and who has looked at the records.
 //!
-//! An intent is acknowledged before the first byte leaves; its outcome follows. An intent without an
-//! outcome may have been received. The person is a pseudonym of the controller's disclosures alone.
+//! An intent is acknowledged before the first byte leaves; its outcome follows. An intent without an outcome may have
+//! been received. Intents that come at the same time share a record, and so do outcomes: a record costs Kafka and the
+//! chain as much as what is in it. The person is a pseudonym of the controller's disclosures alone.
 
 use jiff::Timestamp;
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
@@ -29,9 +30,15 @@ pub struct Link {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Entry {
     /// Something is about to leave.
-    Intent(Box<Intent>),
-    /// How that went.
-    Outcome(Outcome),
+    Intents {
+        /// By their places.
+        of: Vec<Intent>,
+    },
+    /// How some of that went.
+    Outcomes {
+        /// In the order in which attempts ended.
+        of: Vec<Outcome>,
+    },
     /// Somebody has looked.
     Reading(Reading),
     /// The bridge vouches for everything up to here.
@@ -41,6 +48,21 @@ pub enum Entry {
         /// Ed25519 by the bridge's signing key.
         signature: String,
     },
+}
+
+/// Intents in one record at most, and outcomes: what Kafka takes as one record, with room to spare.
+pub const TOGETHER_MAX: usize = 200;
+/// Numbers of intents for each number of a record.
+const PLACES: u64 = 1_000;
+
+/// The number of an intent: that of its record, and its place in it, from 0 on.
+pub fn intent_number(record: u64, place: usize) -> u64 {
+    record.saturating_mul(PLACES).saturating_add(place as u64)
+}
+
+/// The number of the record that an intent is in.
+pub fn record_of(intent: u64) -> u64 {
+    intent / PLACES
 }
 
 /// A delivery that is about to leave.

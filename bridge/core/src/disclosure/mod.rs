@@ -11,7 +11,7 @@ pub mod chain;
 pub mod entry;
 pub mod person;
 
-pub use book::{Book, Intended, Memory, Written};
+pub use book::{Book, Memory, Written};
 pub use chain::{Chain, Fault, Head, Report, Verifier};
-pub use entry::{Entry, How, Intent, Link, Outcome, Reading};
+pub use entry::{Entry, How, Intent, Link, Outcome, Reading, intent_number, record_of};
 pub use person::Persons;

@@ -48,7 +48,7 @@ impl Runner {
                 let own = delivery_id(id, &record.log.topic, delivery.place.partition, delivery.offset, delivery.generation);
                 let mut view = None;
                 if let Leave::Disclosed(disclosed) = leave {
-                    view = Some(disclosed.view.clone());
+                    view = Some(disclosed.view);
                     owed.push(Owed { number: delivery.number, delivery: own, record: Arc::clone(record), disclosed });
                 }
                 Given { delivery: own, record: Arc::clone(record), extent, view }
