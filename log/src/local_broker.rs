@@ -42,6 +42,8 @@ pub struct LocalBrokerOptions {
     pub durability: Durability,
     /// Mutual TLS and ACLs, by the authority in this folder, which is made if it is not there.
     pub authority: Option<PathBuf>,
+    /// Whether its code is compiled as well as in production, which costs time in its first minute.
+    pub compiles_fully: bool,
     /// How long to wait for the broker to answer.
     pub start_timeout_ms: u64,
 }
@@ -56,6 +58,7 @@ impl LocalBrokerOptions {
             settings: Vec::new(),
             durability: Durability::PageCache,
             authority: None,
+            compiles_fully: false,
             start_timeout_ms: 60_000,
         }
     }
@@ -304,11 +307,12 @@ fn format_storage(options: &LocalBrokerOptions, properties: &Path) -> Result<(),
 
 fn java(options: &LocalBrokerOptions, limits: &[&str], main: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "java"]).args(limits).args(["-XX:+UseSerialGC", "-XX:-UsePerfData"]);
+    if !options.compiles_fully {
+        // It lives for minutes: what the second compiler would win, it costs.
+        command.arg("-XX:TieredStopAtLevel=1");
+    }
     command
-        .args(["--pdeathsig", "KILL", "--", "java"])
-        .args(limits)
-        // A broker on this machine lives for minutes: what the second compiler would win, it costs.
-        .args(["-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"])
         .arg(format!("-Dlog4j2.configurationFile={}", options.data.join("log4j2.properties").display()))
         .arg("-cp")
         .arg(options.jars.join("*"))

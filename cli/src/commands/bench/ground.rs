@@ -38,7 +38,7 @@ impl Ground {
                     "Kafka's jars are not there; run ./ryggrad bench, which fetches them, or name a running Kafka with KAFKA_BOOTSTRAP",
                 )?;
                 let options = LocalBrokerOptions::new(std::path::absolute(jars)?, folder.path().join("kafka"));
-                Some(LocalBroker::start(options).await?)
+                Some(LocalBroker::start(LocalBrokerOptions { compiles_fully: true, ..options }).await?)
             }
         };
         let connection = own.as_ref().map_or_else(|| Connection::new(kafka.unwrap_or_default()), LocalBroker::connection);
