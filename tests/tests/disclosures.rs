@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use ryggrad_bridge_core::disclosure::{Entry, How, Link};
-use ryggrad_log::bench::delete_topics;
 use ryggrad_log::Appender;
+use ryggrad_log::bench::delete_topics;
 use ryggrad_schemas::EncodedRecord;
 use ryggrad_tests::channels::{Client, Mood, Way};
 use ryggrad_tests::disclosed::Disclosed;
