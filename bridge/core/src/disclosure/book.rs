@@ -1,8 +1,9 @@
 //! One controller's records as they are written: one intent for each delivery, again only if its terms have
 //! changed, and what became of it.
 //!
-//! Intents and outcomes wait until they are written, as many together as have come. An intent stays open until the receiver has taken the event; what a restart reads back of the records is
-//! open again. Must never take two deliveries for one, nor close what may still be tried.
+//! Intents and outcomes wait until they are written, as many together as have come. An intent stays open until the
+//! receiver has taken the event; what a restart reads back of the records is open again. Must never
+//! take two deliveries for one, nor close what may still be tried.
 
 use std::collections::HashMap;
 
@@ -35,8 +36,9 @@ struct Open {
 
 impl Open {
     fn of(number: u64, intent: &Intent) -> Self {
-        let Intent { view, with_addresses, basis, channel, host, .. } = intent.clone();
-        Self { intent: 0, number, attempts: 0, view, with_addresses, basis, channel, host }
+        let Intent { view, with_addresses, basis, channel, host, .. } = intent;
+        let (view, basis, channel, host) = (view.clone(), basis.clone(), channel.clone(), host.clone());
+        Self { intent: 0, number, attempts: 0, view, with_addresses: *with_addresses, basis, channel, host }
     }
 
     fn has_terms_of(&self, intent: &Intent) -> bool {
