@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ryggrad_bridge_core::disclosure::{Entry, How, Intent, Link, Outcome, intent_number};
+use ryggrad_bridge_core::disclosure::{How, Intent, Link, Outcome};
 use ryggrad_log::{Connection, read_to_end};
 
 /// One controller's records.
@@ -22,14 +22,8 @@ impl Disclosed {
         let mut disclosed = Self { links: Vec::new(), intents: Vec::new(), outcomes: Vec::new() };
         for record in records {
             let link: Link = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
-            match &link.entry {
-                Entry::Intents { of } => {
-                    let numbered = of.iter().enumerate().map(|(place, intent)| (intent_number(link.number, place), intent.clone()));
-                    disclosed.intents.extend(numbered.map(|(number, intent)| (record.timestamp_ms, number, intent)));
-                }
-                Entry::Outcomes { of } => disclosed.outcomes.extend(of.iter().cloned()),
-                Entry::Reading(_) | Entry::Checkpoint { .. } => {}
-            }
+            disclosed.intents.extend(link.intents().map(|(number, intent)| (record.timestamp_ms, number, intent.clone())));
+            disclosed.outcomes.extend_from_slice(link.outcomes());
             disclosed.links.push(link);
         }
         disclosed

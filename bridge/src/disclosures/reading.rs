@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use ryggrad_bridge_core::access::Look;
 use ryggrad_bridge_core::disclosure::audit_event::audit_event;
-use ryggrad_bridge_core::disclosure::{Entry, Intent, Link, Outcome, Reading, Report, Verifier, intent_number, record_of};
+use ryggrad_bridge_core::disclosure::{Intent, Link, Outcome, Reading, Report, Verifier, record_of};
 use ryggrad_log::{Start, scan, scan_from, topics, watermarks};
 use ryggrad_schemas::identifiers::Organisasjonsnummer;
 use serde_json::{Value, json};
@@ -54,24 +54,16 @@ impl Search {
     fn take(&mut self, bytes: &[u8]) {
         // What cannot be read is the verifier's to tell.
         let Ok(link) = serde_json::from_slice::<Link>(bytes) else { return };
-        let Link { number, controller, at, entry, .. } = link;
-        match entry {
-            Entry::Intents { of } => {
-                for (place, intent) in of.into_iter().enumerate() {
-                    let number = intent_number(number, place);
-                    if self.found.len() < self.look.limit && self.wants(number, at, &intent) {
-                        self.found.insert(number, Found { number, controller, at, intent, outcome: None });
-                    }
-                }
+        let (controller, at) = (link.controller, link.at);
+        for (number, intent) in link.intents() {
+            if self.found.len() < self.look.limit && self.wants(number, at, intent) {
+                self.found.insert(number, Found { number, controller, at, intent: intent.clone(), outcome: None });
             }
-            Entry::Outcomes { of } => {
-                for outcome in of {
-                    if let Some(found) = self.found.get_mut(&outcome.intent) {
-                        found.outcome = Some(outcome);
-                    }
-                }
+        }
+        for outcome in link.outcomes() {
+            if let Some(found) = self.found.get_mut(&outcome.intent) {
+                found.outcome = Some(outcome.clone());
             }
-            _ => {}
         }
     }
 

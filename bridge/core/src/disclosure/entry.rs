@@ -25,6 +25,19 @@ pub struct Link {
     pub entry: Entry,
 }
 
+impl Link {
+    /// The intents in it, each with its number.
+    pub fn intents(&self) -> impl Iterator<Item = (u64, &Intent)> {
+        let of: &[Intent] = if let Entry::Intents { of } = &self.entry { of } else { &[] };
+        of.iter().enumerate().map(|(place, intent)| (intent_number(self.number, place), intent))
+    }
+
+    /// The outcomes in it.
+    pub fn outcomes(&self) -> &[Outcome] {
+        if let Entry::Outcomes { of } = &self.entry { of } else { &[] }
+    }
+}
+
 /// What is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

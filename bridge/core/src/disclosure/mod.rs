@@ -13,5 +13,5 @@ pub mod person;
 
 pub use book::{Book, Memory, Written};
 pub use chain::{Chain, Fault, Head, Report, Verifier};
-pub use entry::{Entry, How, Intent, Link, Outcome, Reading, intent_number, record_of};
+pub use entry::{Entry, How, Intent, Link, Outcome, Reading, record_of};
 pub use person::Persons;
